@@ -1,0 +1,136 @@
+"""Find, list and load descriptions by name: the user's ./<folder> first, then the shipped ones."""
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from qhybrid.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    SpecT = TypeVar("SpecT", bound=BaseModel)
+
+Kind = Literal["circuits", "noise_models", "devices", "experiments"]
+KINDS: tuple[Kind, ...] = ("circuits", "noise_models", "devices", "experiments")
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "circuits": (".toml", ".qasm"),
+    "noise_models": (".toml",),
+    "devices": (".toml",),
+    "experiments": (".toml",),
+}
+WORDS: dict[Kind, str] = {
+    "circuits": "circuit",
+    "noise_models": "noise model",
+    "devices": "device",
+    "experiments": "experiment",
+}
+
+
+def folders(kind: Kind) -> list[Path]:
+    """The folders that hold descriptions of this kind, the user's own first."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "shipped" / kind  # inside a wheel
+    if not shipped.is_dir():
+        shipped = package.parent / kind  # an editable install or a checkout
+    own = Path.cwd() / kind
+    return [own, shipped] if own.is_dir() and own != shipped else [shipped]
+
+
+def entries(kind: Kind) -> dict[str, Path]:
+    """Every description of this kind: name -> file, a user's own file hiding a shipped one of its name."""
+    found: dict[str, Path] = {}
+    for folder in folders(kind):
+        for path in sorted(folder.glob("*")):
+            if path.suffix in SUFFIXES[kind] and path.is_file():
+                found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def is_path(name: str, kind: Kind) -> bool:
+    """Whether a name given by the user is meant as a path rather than a catalog name."""
+    return "/" in name or "\\" in name or name.endswith(SUFFIXES[kind])
+
+
+def find(kind: Kind, name: str, *, also: tuple[str, ...] = ()) -> Path:
+    """Find a description by its catalog name or its path.
+
+    Args:
+        kind: Which catalog.
+        name: A catalog name (`angle_4q`) or a path (`./mine/angle.toml`).
+        also: Names that are allowed besides those of the files; only used to word the error.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InputError: There is no such description; says the nearest one.
+    """
+    if is_path(name, kind):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            near = did_you_mean(path.name, [entry.name for entry in path.parent.glob("*")][:40])
+            raise InputError(f"{WORDS[kind]} file {name!r} does not exist; {near}")
+        return path
+    found = entries(kind)
+    if name not in found:
+        raise InputError(f"unknown {WORDS[kind]} {name!r}; {did_you_mean(name, [*found, *also])}")
+    return found[name]
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        InputError: The file cannot be read or is not TOML; says the file and the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+
+
+def parse(spec: "type[SpecT]", values: dict[str, Any], where: str) -> "SpecT":
+    """Validate values against a pydantic model, with an error of one line.
+
+    Args:
+        spec: The pydantic model; unknown keys are errors (`extra="forbid"`).
+        values: What the file or the caller gave.
+        where: The file or the caller, for the error.
+
+    Raises:
+        InputError: Names the first key that is wrong, what is allowed there and the nearest valid key.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return spec.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        keys = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("tagged"))]
+        key = ".".join(str(part) for part in keys)
+        if problem["type"] == "extra_forbidden":
+            allowed = _keys_at(spec, tuple(keys[:-1]))
+            hint = did_you_mean(str(keys[-1]), allowed)
+            raise InputError(f"{where}: unknown key {key!r}; {hint}") from None
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] in ("value_error", "missing"):
+            at = f"key {key!r}: " if key else ""
+            raise InputError(f"{where}: {at}{message[0].lower() + message[1:]}") from None
+        raise InputError(f"{where}: key {key!r} is {problem['input']!r}: {message[0].lower() + message[1:]}") from None
+
+
+def _keys_at(spec: "type[BaseModel]", location: tuple[Any, ...]) -> list[str]:
+    """The field names of the model that sits at a location inside another model."""
+    from pydantic import BaseModel
+
+    model: type[BaseModel] = spec
+    for part in location:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(field.alias or name for name, field in model.model_fields.items())

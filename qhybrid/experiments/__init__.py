@@ -1,0 +1,1 @@
+"""Experiments: a model, its data, its training, and what came out. Reads the folder `experiments/`."""
