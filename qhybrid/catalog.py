@@ -108,11 +108,13 @@ def parse(spec: "type[SpecT]", values: dict[str, Any], where: str) -> "SpecT":
     try:
         return spec.model_validate(values)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        keys = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("tagged"))]
+        problems = error.errors(include_url=False)
+        # A misspelt key is also a missing one: the misspelling says more.
+        problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+        keys = problem["loc"]
         key = ".".join(str(part) for part in keys)
         if problem["type"] == "extra_forbidden":
-            allowed = _keys_at(spec, tuple(keys[:-1]))
+            allowed = _keys_at(spec, keys[:-1])
             hint = did_you_mean(str(keys[-1]), allowed)
             raise InputError(f"{where}: unknown key {key!r}; {hint}") from None
         message = problem["msg"].removeprefix("Value error, ")

@@ -1,0 +1,256 @@
+"""PennyLane devices by their own names: `default.qubit`, `lightning.*`, and any other that is installed."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qhybrid.circuits.circuit import Circuit, Gate
+from qhybrid.circuits.observables import measurement_bases
+from qhybrid.devices.base import AdjointDevice, Capabilities, Estimates, Program, check_shots, check_size
+from qhybrid.devices.sampling import sample_expectations, shot_error
+from qhybrid.errors import InputError, did_you_mean
+
+_PLAIN = {"x": qml.X, "y": qml.Y, "z": qml.Z, "h": qml.Hadamard, "s": qml.S, "t": qml.T, "sx": qml.SX}
+_PLAIN |= {"cx": qml.CNOT, "cy": qml.CY, "cz": qml.CZ, "swap": qml.SWAP}
+_ADJOINTS = {"sdg": qml.S, "tdg": qml.T}
+_ROTATIONS = {"rx": qml.RX, "ry": qml.RY, "rz": qml.RZ, "p": qml.PhaseShift, "cp": qml.ControlledPhaseShift}
+_ROTATIONS |= {"crx": qml.CRX, "cry": qml.CRY, "crz": qml.CRZ}
+_ROTATIONS |= {"rxx": qml.IsingXX, "ryy": qml.IsingYY, "rzz": qml.IsingZZ}
+_PAULIS = {"X": qml.X, "Y": qml.Y, "Z": qml.Z}
+_STATEVECTOR_DEVICES = ("default.qubit", "lightning.qubit", "lightning.kokkos", "lightning.gpu")
+
+
+class PennyLaneDevice(AdjointDevice):
+    """A device of PennyLane or of one of its plug-ins.
+
+    Statevector simulators draw shots from their exact outcome probabilities, so that a seed means the same on each;
+    other devices take shots themselves.
+
+    Args:
+        name: The name that the user gave.
+        device: PennyLane's name of the device; None means `name`.
+        **options: Passed to `qml.device`.
+
+    Raises:
+        InputError: PennyLane has no such device installed, or it does not start; says which are installed.
+    """
+
+    def __init__(self, name: str, *, device: str | None = None, **options: Any) -> None:
+        super().__init__(name)
+        self.short_name = device or name
+        self._options = options
+        self._devices: dict[int, Any] = {}
+        if self.short_name not in qml.plugin_devices:
+            raise InputError(f"unknown device {self.short_name!r}; {did_you_mean(self.short_name, installed())}")
+        methods = ["parameter-shift", "spsa"]
+        if self.short_name == "default.qubit":
+            methods.insert(0, "backprop")
+        elif self.short_name.startswith("lightning."):
+            methods.insert(0, "adjoint")
+        self.is_statevector = self.short_name in _STATEVECTOR_DEVICES
+        self.capabilities = Capabilities(diff_methods=tuple(methods), state_preparation=self.is_statevector)
+        self._open(1)  # says at once if it does not start here
+
+    def prepare(self, circuit: Circuit) -> Program:
+        """Build the parts of the tapes that no angle changes, and open a device with that many wires."""
+        check_size(self.name, circuit, self.capabilities.max_qubits)
+        self._open(circuit.n_qubits)
+        self.tracker.transpilations += 1
+        return Program(circuit, TapeFactory(circuit))
+
+    def run(self, program: Program, angles: Tensor, *, shots: int | None = None, seed: int | None = None) -> Estimates:
+        """Run a batch in one call of the device's `execute`; on default.qubit torch can differentiate the values."""
+        check_shots(shots)
+        factory: TapeFactory = program.compiled
+        bases = measurement_bases(program.circuit.observables)
+        self.tracker.count(circuits=len(angles) * (len(bases) if shots else 1), shots=shots)
+        if not len(angles):
+            return Estimates.exact(angles.new_zeros(0, program.circuit.n_observables))
+        if shots is None:
+            return Estimates.exact(self._execute(program, angles, factory.expectations).to(angles))
+        if self.is_statevector:
+            measured = [[qml.probs(wires=range(program.circuit.n_qubits))]] * len(bases)
+            tables = [
+                self._execute(program, angles.detach(), probabilities, rotation).numpy()
+                for probabilities, rotation in zip(measured, factory.basis_rotations, strict=True)
+            ]
+            estimates = sample_expectations(tables, program.circuit, shots, seed)
+            return Estimates(estimates.values.to(angles), estimates.stderr.to(angles))
+        values = self._execute(program, angles.detach(), factory.expectations, shots=shots, seed=seed)
+        errors = torch.from_numpy(shot_error(values.numpy(), shots))
+        return Estimates(values.to(angles), errors.to(angles))
+
+    def run_with_adjoint(
+        self, program: Program, angles: Tensor, columns: NDArray[np.bool_]
+    ) -> tuple[Estimates, Callable[[Tensor], Tensor]]:
+        """Values and the device's own adjoint Jacobian of the angles, in one call.
+
+        The gradient of the initial amplitudes v is 2 Re(U^dagger sum_i g_i P_i U v): one more run forward and one
+        backward through the inverted circuit, for a whole batch.
+        """
+        circuit, factory = program.circuit, program.compiled
+        rows = np.asarray(angles.double().cpu())
+        self.tracker.count(circuits=len(rows), shots=None)
+        slots = np.flatnonzero(columns[circuit.n_amplitudes :])
+        device = self._open(circuit.n_qubits)
+        tapes = [factory.tape(row, factory.expectations, trainable=slots) for row in rows]
+        config = qml.devices.ExecutionConfig(gradient_method="adjoint", use_device_gradient=True)
+        transforms, config = device.preprocess(config)[0], device.setup_execution_config(config)
+        del transforms  # the gates and observables of a circuit are all native to these devices
+        if len(slots) and len(rows):
+            values, jacobians = device.execute_and_compute_derivatives(tapes, config)
+            jacobian = np.reshape(np.asarray(jacobians, dtype=float), (len(rows), circuit.n_observables, len(slots)))
+        else:
+            values = device.execute(tapes, config) if len(rows) else []
+            jacobian = np.zeros((len(rows), circuit.n_observables, 0))
+        exact = Estimates.exact(
+            torch.from_numpy(np.reshape(np.asarray(values, dtype=float), (len(rows), -1))).to(angles)
+        )
+
+        def pullback(cotangent: Tensor) -> Tensor:
+            weights = np.asarray(cotangent.double().cpu())
+            gradient = np.zeros(rows.shape)
+            gradient[:, circuit.n_amplitudes + slots] = np.einsum("bm,bmp->bp", weights, jacobian)
+            if circuit.n_amplitudes and columns[: circuit.n_amplitudes].any():
+                gradient[:, : circuit.n_amplitudes] = self._amplitude_gradient(program, rows, weights)
+            return torch.from_numpy(gradient).to(cotangent)
+
+        return exact, pullback
+
+    def _amplitude_gradient(
+        self, program: Program, rows: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Gradient of sum_m weights[b, m] E_m with respect to the initial amplitudes, shape (B, S)."""
+        circuit, factory = program.circuit, program.compiled
+        device, n = self._open(circuit.n_qubits), circuit.n_qubits
+        states = np.stack(device.execute([factory.tape(row, [qml.state()]) for row in rows])).astype(complex)
+        bras = np.zeros_like(states)
+        for m, word in enumerate(circuit.observables):
+            moved = states[:, np.arange(2**n) ^ word.flips(n)]
+            bras += weights[:, m : m + 1] * word.phases(n) * moved
+        norms = np.linalg.norm(bras, axis=1, keepdims=True)
+        bras = np.where(norms > 0, bras / np.where(norms > 0, norms, 1), states)
+        tapes = [factory.inverse_tape(bra, row) for bra, row in zip(bras, rows, strict=True)]
+        pulled = np.stack(device.execute(tapes)) * norms
+        return 2 * pulled.real[:, factory.amplitude_index]
+
+    def _execute(
+        self,
+        program: Program,
+        angles: Tensor,
+        measurements: Sequence[Any],
+        rotation: Sequence[Any] = (),
+        *,
+        shots: int | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Run one batch of tapes and lay the results out as (B, number of values)."""
+        device = self._open(program.circuit.n_qubits, seed=seed)
+        factory: TapeFactory = program.compiled
+        if self.short_name == "default.qubit":
+            tape = factory.tape(angles, measurements, rotation)
+            config = qml.devices.ExecutionConfig(gradient_method="backprop", interface="torch")
+            results = device.execute((tape,), config)[0]
+            results = results if isinstance(results, tuple) else (results,)
+            return torch.stack(list(results), dim=1) if results[0].dim() == 1 else results[0]
+        tapes = [factory.tape(row, measurements, rotation, shots=shots) for row in np.asarray(angles.detach().cpu())]
+        results = device.execute(tapes) if self.is_statevector else qml.execute(tapes, device, diff_method=None)
+        return torch.from_numpy(np.reshape(np.asarray(results, dtype=float), (len(tapes), -1)))
+
+    def _open(self, n_wires: int, *, seed: int | None = None) -> Any:
+        """The PennyLane device with this number of wires, opened once."""
+        if n_wires not in self._devices:
+            try:
+                self._devices[n_wires] = qml.device(self.short_name, wires=n_wires, **self._options)
+            except Exception as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise InputError(f"device {self.name!r} does not start here: {reason}") from None
+        return self._devices[n_wires]
+
+
+class TapeFactory:
+    """Builds tapes of one circuit; operations without an angle are made once and shared.
+
+    Args:
+        circuit: The circuit.
+    """
+
+    def __init__(self, circuit: Circuit) -> None:
+        self.circuit = circuit
+        self._operations = [None if gate.slot is not None else fixed_operation(gate) for gate in circuit.gates]
+        self.expectations = [
+            qml.expval(qml.prod(*factors) if len(factors) > 1 else factors[0])
+            for factors in ([_PAULIS[p](wire) for wire, p in word.factors] for word in circuit.observables)
+        ]
+        self.basis_rotations = [
+            [operation for wire, pauli in basis.paulis for operation in _to_z_basis(pauli, wire)]
+            for basis in measurement_bases(circuit.observables)
+        ]
+
+    @cached_property
+    def amplitude_index(self) -> NDArray[np.int64]:
+        """Index in the whole state of each amplitude of the initial state."""
+        wires, n = self.circuit.amplitude_wires, self.circuit.n_qubits
+        local = np.arange(2 ** len(wires))
+        bits = [((local >> (len(wires) - 1 - i)) & 1) << (n - 1 - wire) for i, wire in enumerate(wires)]
+        return np.asarray(sum(bits))
+
+    def tape(
+        self,
+        angles: Any,
+        measurements: Sequence[Any],
+        rotation: Sequence[Any] = (),
+        *,
+        trainable: NDArray[np.int64] | None = None,
+        shots: int | None = None,
+    ) -> Any:
+        """A tape for one row of angles (S + P,), or for a whole batch (B, S + P) by broadcasting."""
+        n_amplitudes = self.circuit.n_amplitudes
+        operations = []
+        if n_amplitudes:
+            state = angles[..., :n_amplitudes]
+            operations.append(qml.StatePrep(state, wires=self.circuit.amplitude_wires, validate_norm=False))
+        operations += self._gates(angles[..., n_amplitudes:])
+        tape = qml.tape.QuantumScript([*operations, *rotation], measurements, shots=shots)
+        if trainable is not None:
+            order = [gate.slot for gate in self.circuit.gates if gate.slot is not None]
+            position = {slot: index + bool(n_amplitudes) for index, slot in enumerate(order)}
+            tape.trainable_params = [position[slot] for slot in trainable.tolist()]
+        return tape
+
+    def inverse_tape(self, state: NDArray[np.complex128], angles: NDArray[np.float64]) -> Any:
+        """A tape that starts from a state of all wires and undoes the gates."""
+        gates = self._gates(angles[self.circuit.n_amplitudes :])
+        start = qml.StatePrep(state, wires=range(self.circuit.n_qubits), validate_norm=False)
+        inverse = [qml.adjoint(operation, lazy=False) for operation in reversed(gates)]
+        return qml.tape.QuantumScript([start, *inverse], [qml.state()])
+
+    def _gates(self, angles: Any) -> list[Any]:
+        operations = []
+        for gate, operation in zip(self.circuit.gates, self._operations, strict=True):
+            if operation is None:
+                operation = _ROTATIONS[gate.name](angles[..., gate.slot], wires=gate.wires)
+            operations.append(operation)
+        return operations
+
+
+def fixed_operation(gate: Gate) -> Any:
+    """The PennyLane operation of a gate without an angle."""
+    if gate.name in _ADJOINTS:
+        return qml.adjoint(_ADJOINTS[gate.name](wires=gate.wires))
+    return _PLAIN[gate.name](wires=gate.wires)
+
+
+def installed() -> list[str]:
+    """Names of the PennyLane devices that are installed here."""
+    return sorted(qml.plugin_devices)
+
+
+def _to_z_basis(pauli: str, wire: int) -> list[Any]:
+    return {"Z": [], "X": [qml.Hadamard(wire)], "Y": [qml.adjoint(qml.S(wire)), qml.Hadamard(wire)]}[pauli]

@@ -1,0 +1,58 @@
+"""Finite shots drawn from the exact distribution of measurement outcomes."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qhybrid.circuits.circuit import Circuit
+from qhybrid.circuits.observables import MeasurementBasis, measurement_bases
+from qhybrid.devices.base import Estimates
+
+
+def sample_expectations(
+    probabilities: list[NDArray[np.float64]], circuit: Circuit, shots: int, seed: int | None
+) -> Estimates:
+    """Draw shots for every row and basis, and estimate the expectation values from them.
+
+    Args:
+        probabilities: For each of the circuit's measurement bases the outcome probabilities, shape (B, 2**n).
+        circuit: Whose observables are estimated.
+        shots: Shots for every row and basis.
+        seed: Of the draws; None draws a fresh one.
+
+    Returns:
+        Values and standard errors, shape (B, M), float64.
+    """
+    generator = np.random.default_rng(seed)
+    batch = probabilities[0].shape[0]
+    values = np.empty((batch, circuit.n_observables))
+    for basis, table in zip(measurement_bases(circuit.observables), probabilities, strict=True):
+        table = np.clip(table, 0, None)
+        counts = generator.multinomial(shots, table / table.sum(axis=1, keepdims=True))
+        values[:, list(basis.members)] = counts @ basis.signs(circuit.observables, circuit.n_qubits) / shots
+    return Estimates(torch.from_numpy(values), torch.from_numpy(shot_error(values, shots)))
+
+
+def shot_error(values: NDArray[np.float64], shots: int) -> NDArray[np.float64]:
+    """Standard error of a Pauli word's mean over shots.
+
+    The variance of a +-1 outcome is 1 - E^2. E is taken with one pseudo-count on either side (Laplace), so that a run
+    in which all shots agreed does not claim to know the value exactly.
+
+    Args:
+        values: Means, in [-1, 1].
+        shots: Number of shots of each.
+    """
+    shrunk = values * shots / (shots + 2)
+    return np.sqrt((1 - shrunk**2) / shots)
+
+
+def basis_rotation(basis: MeasurementBasis) -> list[tuple[str, int]]:
+    """Fixed gates (name, wire) that turn a measurement in this basis into one of Z."""
+    gates = []
+    for wire, pauli in basis.paulis:
+        if pauli == "Y":
+            gates.append(("sdg", wire))
+        if pauli in "XY":
+            gates.append(("h", wire))
+    return gates

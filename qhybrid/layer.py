@@ -1,0 +1,210 @@
+"""QuantumLayer: a circuit with weights on a device, as a torch module."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qhybrid.circuits.circuit import Circuit
+from qhybrid.circuits.spec import load_circuit
+from qhybrid.devices.base import Device, Estimates, Program, check_shots
+from qhybrid.devices.spec import device_spec, load_device
+from qhybrid.errors import InputError
+from qhybrid.gradients import choose_diff_method, expectation_values
+
+
+class QuantumLayer(nn.Module):
+    """A parametrised circuit as a layer: (..., F) features in, (..., M) expectation values out.
+
+    A drop-in for `qml.qnn.TorchLayer` on any device. A whole batch is one call of the device. The circuit is computed
+    in double precision whatever the dtype of the features; the result has the dtype that features and weights promote
+    to.
+
+    Args:
+        circuit: Catalog name, path to a `.toml` or `.qasm` file, dict, or `Circuit`.
+        device: Name of a device, or an open `Device`, which is then shared.
+        diff_method: "backprop", "adjoint", "parameter-shift", "spsa", or "best" for what the device is best at.
+        shots: Shots for every circuit; None means exact (or the default in the device's file).
+        noise: Noise model; None means none.
+        seed: Of the initial weights (uniform in [0, 2 pi)) and of the shots: the n-th call of two layers of one seed
+            draws the same shots.
+
+    Raises:
+        InputError: Circuit, device, method or shots are wrong or do not fit together.
+    """
+
+    def __init__(
+        self,
+        circuit: str | dict[str, Any] | Circuit = "angle_4q",
+        device: str | Device = "lightning.qubit",
+        *,
+        diff_method: str = "best",
+        shots: int | None = None,
+        noise: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.circuit = load_circuit(circuit)
+        generator = torch.Generator().manual_seed(seed)
+        weights = 2 * np.pi * torch.rand(self.circuit.n_weights, generator=generator, dtype=torch.float64)
+        self.weights = nn.Parameter(weights.to(torch.get_default_dtype()))
+        """The trainable angles in radians, shape (W,), in the order of the gates."""
+        self.seed = seed
+        self.calls = 0
+        """Number of calls so far, which seeds the next one's shots."""
+        self._set_device(device, diff_method, shots, noise)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, F."""
+        return self.circuit.n_features
+
+    @property
+    def n_observables(self) -> int:
+        """Number of expectation values, M."""
+        return self.circuit.n_observables
+
+    @property
+    def device(self) -> Device:
+        """The device, with its `tracker` of what was spent."""
+        if self._device is None:  # after a copy or a load: devices hold handles that cannot be copied
+            self._device = load_device(self._device_name)
+        return self._device
+
+    @property
+    def program(self) -> Program:
+        """The circuit prepared for the device, once."""
+        if self._program is None:
+            device = self.device
+            circuit = self.circuit if device.capabilities.state_preparation else self.circuit.expanded()
+            self._program = device.prepare(circuit)
+        return self._program
+
+    def with_device(
+        self,
+        device: str | Device,
+        *,
+        diff_method: str = "best",
+        shots: int | None = None,
+        noise: str | None = None,
+        seed: int | None = None,
+    ) -> "QuantumLayer":
+        """The same circuit and the same weights (shared, not copied) on another device.
+
+        Args:
+            device: As in the constructor.
+            diff_method: As in the constructor.
+            shots: As in the constructor.
+            noise: As in the constructor.
+            seed: Of the shots; None keeps this layer's.
+        """
+        other = QuantumLayer.__new__(QuantumLayer)
+        nn.Module.__init__(other)
+        other.circuit, other.weights = self.circuit, self.weights
+        other.seed, other.calls = self.seed if seed is None else seed, 0
+        other._set_device(device, diff_method, shots, noise)
+        return other.train(self.training)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Expectation values, differentiable in the features and in the weights.
+
+        Args:
+            features: Shape (..., F), any real dtype.
+
+        Returns:
+            Shape (..., M).
+
+        Raises:
+            InputError: The width is wrong, or a feature is NaN or infinite.
+        """
+        rows, weights, dtype = self._inputs(features)
+        angles = self.program.circuit.parameters(rows, weights)
+        columns = self.program.circuit.columns_that_depend_on(
+            features=features.requires_grad, weights=self.weights.requires_grad
+        )
+        values = expectation_values(
+            self.device,
+            self.program,
+            angles,
+            diff_method=self.diff_method,
+            columns=columns,
+            shots=self.shots,
+            seed=self._next_seed(),
+        )
+        return values.to(dtype).reshape(*features.shape[:-1], self.n_observables)
+
+    @torch.no_grad()
+    def estimate(self, features: Tensor) -> Estimates:
+        """Expectation values with their standard errors, without gradients.
+
+        Args:
+            features: Shape (..., F).
+
+        Returns:
+            Values and standard errors, shape (..., M); the errors are zero where the device is exact.
+        """
+        rows, weights, dtype = self._inputs(features)
+        angles = self.program.circuit.parameters(rows, weights)
+        estimates = self.device.run(self.program, angles, shots=self.shots, seed=self._next_seed())
+        shape = (*features.shape[:-1], self.n_observables)
+        return Estimates(estimates.values.to(dtype).reshape(shape), estimates.stderr.to(dtype).reshape(shape))
+
+    def extra_repr(self) -> str:
+        """What `print(layer)` shows."""
+        shots = "exact" if self.shots is None else f"{self.shots} shots"
+        return (
+            f"{self.circuit.name}, {self._device_name}, {self.diff_method}, {shots}, {self.circuit.n_weights} weights"
+        )
+
+    def _set_device(self, device: str | Device, diff_method: str, shots: int | None, noise: str | None) -> None:
+        check_shots(shots)
+        if isinstance(device, str):
+            spec, _ = device_spec(device)
+            opened = load_device(device)
+            diff_method = spec.diff_method if diff_method == "best" else diff_method
+            shots = spec.shots if shots is None else shots
+            self._device_name, self._given = device, None
+        else:
+            opened = device
+            self._device_name, self._given = device.name, device
+        if noise is not None and not opened.capabilities.noise:
+            raise InputError(f"{opened.name} takes no noise model (noise = {noise!r})")
+        if shots is None and not opened.capabilities.analytic:
+            raise InputError(f"{opened.name} has no exact expectation values; give shots, for example shots = 1024")
+        if shots is not None and not opened.capabilities.shots:
+            raise InputError(f"{opened.name} takes no finite shots (shots = {shots})")
+        self._device: Device | None = opened
+        self._program: Program | None = None
+        self.diff_method = choose_diff_method(opened, diff_method, shots)
+        """The gradient method in use, "best" resolved."""
+        self.shots = shots
+        """Shots for every circuit; None means exact."""
+        self.noise = noise
+        """Noise model in use."""
+        _ = self.program  # a circuit that does not fit is an error now, not in the middle of a training
+
+    def _inputs(self, features: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
+        """Features as (B, F) and weights in double precision, and the dtype of the result."""
+        if features.dim() == 0 or features.shape[-1] != self.n_features:
+            got = tuple(features.shape)
+            raise InputError(f"features of shape {got}: circuit {self.circuit.name!r} reads (..., {self.n_features})")
+        if not features.is_floating_point():
+            features = features.to(self.weights.dtype)
+        dtype = torch.promote_types(features.dtype, self.weights.dtype)
+        rows = features.reshape(-1, self.n_features).double()
+        if not bool(torch.isfinite(rows).all()):
+            bad = int(torch.nonzero(~torch.isfinite(rows).all(dim=1))[0])
+            raise InputError(f"features contain NaN or infinity in row {bad}")
+        return rows, self.weights.double(), dtype
+
+    def _next_seed(self) -> int:
+        self.calls += 1
+        return int(np.random.SeedSequence([self.seed, self.calls]).generate_state(1, np.uint64)[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if self._given is None:
+            state["_device"] = None
+        state["_program"] = None
+        return state
