@@ -1,0 +1,127 @@
+"""torchvision's CNNs without their classifiers, and their pretrained weights."""
+
+import pickle
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qhybrid.errors import InputError
+from qhybrid.experiments.spec import Backbone
+
+CLASSIFIERS = ("classifier.", "fc.")  # the part of a torchvision model that is left out
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+def build_backbone(name: Backbone, weights: str) -> tuple[nn.Module, int]:
+    """Build a CNN up to its last feature map.
+
+    Args:
+        name: Which CNN.
+        weights: `none`, `imagenet`, or a local .safetensors, .pth or .pt file of a torchvision model.
+
+    Returns:
+        The CNN, (B, 3, H, W) -> (B, K, h, w), and K. Random weights come from torch's global generator.
+
+    Raises:
+        InputError: The weights cannot be downloaded, or the file is missing, damaged or of another CNN.
+    """
+    import torchvision
+
+    model = getattr(torchvision.models, name)(weights=None)
+    if weights == "imagenet":
+        _fill(model, _download(name), f"torchvision weights of {name}", name)
+    elif weights != "none":
+        _fill(model, _read_weights(Path(weights).expanduser()), weights, name)
+    cut, width = CUTS[name]
+    return cut(model), width
+
+
+def normalisation(weights: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, each (3, 1, 1), by which images in [0, 1] are normalised.
+
+    Args:
+        weights: `none`: .5 and .25, which suits X-rays; anything else: those of ImageNet.
+    """
+    mean, std = (PLAIN_MEAN, PLAIN_STD) if weights == "none" else (IMAGENET_MEAN, IMAGENET_STD)
+    return torch.tensor(mean).reshape(3, 1, 1), torch.tensor(std).reshape(3, 1, 1)
+
+
+def _features(model: Any) -> nn.Module:
+    features: nn.Module = model.features
+    return features
+
+
+def _densenet(model: Any) -> nn.Module:
+    return nn.Sequential(model.features, nn.ReLU())  # torchvision applies this ReLU outside `features`
+
+
+def _resnet(model: nn.Module) -> nn.Module:
+    return nn.Sequential(*[part for name, part in model.named_children() if name not in ("avgpool", "fc")])
+
+
+CUTS: dict[Backbone, tuple[Callable[[nn.Module], nn.Module], int]] = {
+    "mobilenet_v2": (_features, 1280),
+    "resnet18": (_resnet, 512),
+    "densenet121": (_densenet, 1024),
+    "vgg16": (_features, 512),
+}
+
+
+def _download(name: Backbone) -> dict[str, Tensor]:
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    try:
+        # weights_only: what comes from the network is data, not code.
+        state: dict[str, Tensor] = weights.get_state_dict(
+            progress=sys.stderr.isatty(), check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"weights 'imagenet' of {name} cannot be downloaded ({reason}): fetch {weights.url} elsewhere and give "
+            "the file with --set model.weights=PATH, or train from random weights with --set model.weights=none"
+        ) from None
+    return state
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"model.weights: file {str(path)!r} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for damaged or hostile files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not readable as weights without running code ({reason})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: holds no table of tensors (a torchvision state_dict)")
+    return state
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], where: str, name: str) -> None:
+    # torchvision's DenseNet files still have the names of its first version.
+    renamed = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", key): value for key, value in state.items()}
+    wanted = {key: value for key, value in model.state_dict().items() if not key.startswith(CLASSIFIERS)}
+    for key, value in wanted.items():
+        if key not in renamed:
+            if key.endswith("num_batches_tracked"):  # a counter that old files lack and inference ignores
+                renamed[key] = value
+                continue
+            raise InputError(f"{where}: has no tensor {key!r}: these are not weights of {name}")
+        if renamed[key].shape != value.shape:
+            shapes = f"{tuple(renamed[key].shape)}, not {tuple(value.shape)}"
+            raise InputError(f"{where}: tensor {key!r} is {shapes}: these are not weights of {name}")
+        if not torch.isfinite(renamed[key]).all():
+            raise InputError(f"{where}: tensor {key!r} holds values that are not finite")
+    model.load_state_dict({key: renamed[key] for key in wanted}, strict=False)

@@ -1,0 +1,195 @@
+"""The format of `experiments/*.toml`: data, augmentation, model, device, training."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator
+
+from qhybrid import catalog
+from qhybrid.data.spec import AugmentSpec, DataSpec
+from qhybrid.errors import InputError, did_you_mean
+
+Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16"]
+Head = Literal["quantum", "linear", "mlp"]
+WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+
+
+def _none_as_text(value: Any) -> Any:
+    # TOML has no null, and `--set device.shots=none` must be able to take shots away again.
+    return None if isinstance(value, str) and value.lower() == "none" else value
+
+
+Shots = Annotated[PositiveInt | None, BeforeValidator(_none_as_text)]
+
+
+class ModelSpec(BaseModel):
+    """The classifier: backbone -> Linear + ReLU -> head."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    backbone: Backbone = "mobilenet_v2"
+    """The torchvision CNN whose features are used."""
+    weights: str = "none"
+    """`none`: random; `imagenet`: torchvision's, downloaded once; else a local .safetensors or .pth file."""
+    feature_dim: int = Field(default=256, ge=1, le=65536)
+    """Width of the features that the head receives (256 in the paper)."""
+    head: Head = "quantum"
+    """`quantum`: the circuit; `linear`: one layer; `mlp`: two layers about as large as the quantum head."""
+    circuit: str = "angle_4q"
+    """Name in the catalog or path of the circuit of a quantum head; the `mlp` head is matched to it."""
+
+    @field_validator("weights")
+    @classmethod
+    def _none_imagenet_or_file(cls, weights: str) -> str:
+        if weights in ("none", "imagenet") or Path(weights).suffix in WEIGHT_FILES:
+            return weights
+        near = did_you_mean(weights, ["none", "imagenet"])
+        raise ValueError(f"weights {weights!r} is neither a name nor a {'/'.join(WEIGHT_FILES)} file; {near}")
+
+
+class DeviceChoice(BaseModel):
+    """Which device runs the quantum layer, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str = "lightning.qubit"
+    """Name or path of the device (`qhybrid ls devices`)."""
+    diff_method: Literal["best", "backprop", "adjoint", "parameter-shift", "spsa"] = "best"
+    """Gradient method; `best` is the device's own default."""
+    shots: Shots = None
+    """Shots per circuit; None: analytic."""
+    noise: Annotated[str | None, BeforeValidator(_none_as_text)] = None
+    """Name or path of a noise model (`qhybrid ls noise-models`); None: no noise."""
+
+
+class TrainSpec(BaseModel):
+    """Training; the defaults are the paper's (section 2.5)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    epochs: PositiveInt = 30
+    """Passes over the training images at most."""
+    batch_size: int = Field(default=16, ge=2)
+    """Images per step; batch normalisation needs two."""
+    learning_rate: float = Field(default=1e-4, gt=0, lt=10)
+    """Of Adam."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Of Adam."""
+    weight_penalty: float = Field(default=1e-4, ge=0)
+    """lambda of the loss: cross entropy + lambda * (sum of the squares of all parameters)."""
+    patience: int = Field(default=5, ge=0)
+    """Stop after this many epochs without a lower validation loss; 0: never."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Draws the first weights, the synthetic samples, the order of the images and their transforms."""
+    workers: int = Field(default=0, ge=0, le=256)
+    """Processes that prepare batches; 0: the training process itself. Results do not depend on it."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where the CNN runs; `auto`: a CUDA GPU where there is one."""
+    loggers: list[Literal["csv", "tensorboard", "mlflow"]] = ["csv"]
+    """Besides `metrics.csv`, which is always written."""
+
+
+class ExperimentSpec(BaseModel):
+    """A whole experiment, as in `experiments/*.toml` and in the `config.toml` of a run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str = Field(default="experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the folder of the runs; the stem of the file unless it is given."""
+    description: str = ""
+    """What the experiment shows, in one or two sentences."""
+    source: str = ""
+    """Where its settings come from: a paper, with its section."""
+    data: DataSpec = DataSpec()
+    augment: AugmentSpec = AugmentSpec()
+    model: ModelSpec = ModelSpec()
+    device: DeviceChoice = DeviceChoice()
+    train: TrainSpec = TrainSpec()
+
+
+def load_experiment(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> ExperimentSpec:
+    """Read an experiment and lay single settings over it.
+
+    Args:
+        name_or_path: A name in the catalog (`quickstart`) or the path of a TOML file.
+        overrides: Dotted key -> value, as from `--set train.epochs=3`; None changes nothing.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        InputError: There is no such experiment, or a key or a value is wrong; names the file or the command
+            line, the key, and the nearest that is right.
+    """
+    path = catalog.find("experiments", name_or_path)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "experiment"
+    values = {"name": name} | catalog.load_toml(path)
+    spec = catalog.parse(ExperimentSpec, values, str(path))
+    if overrides:
+        spec = override(spec, overrides)
+    if spec.model.head != "linear":
+        catalog.find("circuits", spec.model.circuit)
+    return spec
+
+
+def override(spec: ExperimentSpec, overrides: Mapping[str, Any]) -> ExperimentSpec:
+    """Lay single settings over an experiment.
+
+    Args:
+        spec: The experiment.
+        overrides: Dotted key -> value.
+
+    Returns:
+        The changed experiment.
+
+    Raises:
+        InputError: A key or a value is wrong; the error speaks of the command line.
+    """
+    values = spec.model_dump(exclude_none=True)
+    for key, value in overrides.items():
+        _assign(values, key, value)
+    return catalog.parse(ExperimentSpec, values, "command line")
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Take `train.epochs=3` apart.
+
+    Args:
+        text: A dotted key, an equals sign and a value: a TOML value (`3`, `0.1`, `true`, `["flip"]`), or else
+            taken as a string.
+
+    Returns:
+        The key and the value.
+
+    Raises:
+        InputError: There is no key or no equals sign.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {text!r}: write key=value, such as train.epochs=3")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def experiment_toml(spec: ExperimentSpec) -> str:
+    """Every setting of an experiment, defaults included, as the text of a TOML file."""
+    import tomli_w
+
+    return tomli_w.dumps(spec.model_dump(mode="json", exclude_none=True))
+
+
+def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested tables; tables on the way that do not exist are left to the validation."""
+    *tables, last = key.split(".")
+    for table in tables:
+        inner = values.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"command line: unknown key {key!r}; {table!r} is a single value")
+        values = inner
+    values[last] = deepcopy(value)

@@ -1,0 +1,98 @@
+"""Files that are either whole or not there: written to a temporary name, synced, then moved into place."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qhybrid.errors import InputError
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that a crash at any moment leaves the old one or the new one, never a part.
+
+    Args:
+        path: The file; its folder is made if need be.
+        write: Writes the content to an open binary file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the rename itself must survive a power cut; Windows cannot open folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one piece, UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file in one piece; values that are not finite are refused rather than written as NaN."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an NPZ file in one piece; no array may hold Python objects, which only a pickle could carry."""
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"array {name!r} holds Python objects")
+    named: dict[str, Any] = dict(arrays)
+    write_atomically(path, lambda file: np.savez(file, **named))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: The file is missing or damaged; names it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: does not exist") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged, not readable as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: damaged, does not hold a JSON object")
+    return value
+
+
+def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Read named arrays from an NPZ file, never unpickling.
+
+    Args:
+        path: The file.
+        names: The arrays that must be there; others are not read.
+
+    Raises:
+        InputError: The file is missing, damaged or lacks an array; names it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in names if name not in file.files]
+            if missing:
+                raise InputError(f"{path}: damaged, has no array {missing[0]!r} (it has {', '.join(file.files)})")
+            return {name: file[name] for name in names}
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: does not exist") from None
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: damaged, not readable as NPZ ({reason})") from None
