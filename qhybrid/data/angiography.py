@@ -65,17 +65,15 @@ def draw(spec: AngiographySpec, key: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 def _lesion(rng: Random, difficulty: float, vessel_length: float, *, positive: bool) -> Lesion:
-    share = rng.uniform(0.14, 0.24)
-    if positive:
-        severity = rng.uniform(0.75 - 0.3 * difficulty, 0.95)
-    else:
-        severity = rng.uniform(0, 0.4 * difficulty)
-    return Lesion(severity, share * vessel_length, rng.uniform(-0.8, 0.8))
+    share = rng.uniform(0.26, 0.44)
+    mildest, strongest = (0.75 - 0.3 * difficulty, 0.95) if positive else (0, 0.4 * difficulty)
+    severity = rng.uniform(mildest, strongest)
+    return Lesion(severity, share * vessel_length, rng.uniform(-0.6, 0.6))
 
 
 def _patch(size: int, rng: Random, difficulty: float, *, positive: bool) -> NDArray[np.uint8]:
     unit = size / 64
-    centre = size / 2 + rng.uniform(-0.09, 0.09, 2) * size
+    centre = size / 2 + rng.uniform(-0.19, 0.19, 2) * size
     heading = rng.uniform(0, 2 * np.pi)
     back = coronary.wander(centre, heading + np.pi, 0.75 * size, rng.uniform(-0.6, 0.6), rng)
     forth = coronary.wander(centre, heading, 0.75 * size, rng.uniform(-0.6, 0.6), rng)
@@ -92,7 +90,7 @@ def _patch(size: int, rng: Random, difficulty: float, *, positive: bool) -> NDAr
         away = rng.uniform(0.2, 0.55) * size / coronary.SPACING
         at = int(np.clip(place + rng.choice([-1, 1]) * away, 0, len(path) - 1))
         joined.append(coronary.branch(main, at, int(rng.choice([-1, 1])), rng.uniform(0.5, 1.0) * size, rng))
-    iodine = rng.uniform(0.75, 1.1) / (2 * radius)
+    iodine = rng.uniform(0.45, 1.0) / (2 * radius)
     depth = iodine * radiograph.thickness(joined, size)
     depth += iodine * radiograph.thickness(_far_vessels(size, unit, rng, difficulty), size)
     if rng.uniform() < 0.12:
@@ -121,7 +119,7 @@ def _tree(size: int, rng: Random, difficulty: float, *, positive: bool) -> NDArr
     ]
     sick = int(rng.choice([i for i, path in enumerate(paths) if len(path) > 0.25 * size / coronary.SPACING]))
     place = int(rng.uniform(0.12, 0.6) * len(paths[sick]))
-    lesion = _lesion(rng, difficulty, 0.35 * size, positive=positive)
+    lesion = _lesion(rng, difficulty, 0.22 * size, positive=positive)
     main[sick] = coronary.narrow(main[sick], place, lesion.severity, lesion.length, lesion.eccentricity)
     iodine = rng.uniform(1.0, 1.35) / (0.035 * size)
     depth = iodine * radiograph.thickness([*main, *branches], size)
@@ -137,13 +135,13 @@ def _branches(vessel: Vessel, sides: tuple[int, ...], size: int, rng: Random) ->
     for number, side in enumerate(sides):
         share = (number + rng.uniform(0.5, 1.1)) / (len(sides) + 0.8)
         at = min(int(share * len(vessel.points)), len(vessel.points) - 2)
-        length = rng.uniform(0.16, 0.34) * size * (1.1 - 0.5 * share)
-        bough = coronary.branch(vessel, at, side, length, rng, size=(0.5, 0.75))
+        length = rng.uniform(0.22, 0.42) * size * (1.1 - 0.5 * share)
+        bough = coronary.branch(vessel, at, side, length, rng, size=(0.55, 0.8))
         found.append(bough)
-        for _ in range(rng.integers(0, 3)):
+        for _ in range(rng.integers(1, 4)):
             twig_at = int(rng.uniform(0.25, 0.8) * len(bough.points))
             twig_length = length * rng.uniform(0.3, 0.55)
-            found.append(coronary.branch(bough, twig_at, int(rng.choice([-1, 1])), twig_length, rng, size=(0.5, 0.75)))
+            found.append(coronary.branch(bough, twig_at, int(rng.choice([-1, 1])), twig_length, rng, size=(0.55, 0.8)))
     return found
 
 
@@ -176,8 +174,8 @@ def _shown(depth: Array, rng: Random, difficulty: float, *, motion: float, shutt
     photons = rng.uniform(500, 1500) * 2 ** (1 - 2 * difficulty)
     # The exposure control of the machine keeps the mean brightness of the field.
     image = radiograph.expose(depth - np.median(depth) + 0.4, rng, photons=photons, motion=motion)
-    if rng.uniform() < 0.15:
+    if rng.uniform() < 0.1:
         image = radiograph.collimate(image, rng, share=shutter)
-    low, high = np.percentile(image, 1), np.percentile(image, 99)
-    low, high = min(low, 0.3) * rng.uniform(0.5, 0.9), high * rng.uniform(1.05, 1.3)
+    darkest, brightest = (float(value) for value in np.percentile(image, (1, 99)))
+    low, high = min(darkest, 0.3) * rng.uniform(0.5, 0.9), brightest * rng.uniform(1.05, 1.3)
     return radiograph.display(image, low, high, rng.uniform(0.9, 1.15))

@@ -66,7 +66,7 @@ def compose(images: Tensor, brightness: Tensor, spec: AugmentSpec) -> Tensor:
     blurred = images
     if spec.blur_sigma > 0:
         radius = min(max(1, math.ceil(4 * spec.blur_sigma)), min(images.shape[-2:]) - 1)
-        blurred = gaussian_blur(images, [2 * radius + 1], [spec.blur_sigma])
+        blurred = gaussian_blur(images, [2 * radius + 1] * 2, [spec.blur_sigma] * 2)
     factor = brightness[:, None, None, None]
     result = factor * blurred * (images if spec.composition == "product" else 1)
     return result.clamp(0, 1)

@@ -40,6 +40,17 @@ def spline(controls: Array) -> Array:
     return np.stack([np.interp(even, length, fine[:, axis]) for axis in (0, 1)], axis=1)
 
 
+def winding(points: Array, amplitude: float, rng: Random) -> Array:
+    """Let a path wind about its course by up to about `amplitude` pixels; its ends stay where they are."""
+    along = np.linspace(0, 1, len(points))
+    waves = np.zeros(len(points))
+    for number in (3, 4, 5, 7, 9):
+        waves += rng.uniform(-1, 1) * np.sin(np.pi * number * along) / np.sqrt(number)
+    direction = headings(points)
+    normal = np.stack([-np.sin(direction), np.cos(direction)], axis=1)
+    return np.asarray(points + amplitude * waves[:, None] * normal)
+
+
 def wander(start: Array, heading: float, length: float, bend: float, rng: Random) -> Array:
     """A path that sets out in a direction, bends steadily and winds a little.
 
@@ -56,7 +67,7 @@ def wander(start: Array, heading: float, length: float, bend: float, rng: Random
         phase, size = rng.uniform(0, 2 * np.pi), amplitude * rng.uniform(0.4, 1.0)
         direction = direction + size * (np.sin(2 * np.pi * waves * along + phase) - np.sin(phase))
     steps = np.stack([np.cos(direction), np.sin(direction)], axis=1) * (length / len(along))
-    return start + np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)[:-1]])
+    return np.asarray(start + np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)[:-1]]))
 
 
 def tube(points: Array, radius: tuple[float, float], filling: tuple[float, float], rng: Random) -> Vessel:
@@ -201,5 +212,8 @@ def place_projection(projection: Projection, size: int, rng: Random) -> tuple[li
             moved[point] = size * (rotation @ centred + 0.5 + shift)
         return moved[point]
 
-    paths = [spline(np.stack([put(point, 0.014) for point in course.controls])) for course in projection.courses]
+    paths = [
+        winding(spline(np.stack([put(point, 0.014) for point in course.controls])), 0.006 * size, rng)
+        for course in projection.courses
+    ]
     return paths, spline(np.stack([put(point, 0.006) for point in projection.catheter]))

@@ -104,8 +104,8 @@ class ImageDataset:
         digest = hashlib.sha256()
         for name, split in sorted(self.splits.items()):
             digest.update(f"{name} {split.images.dtype} {tuple(split.images.shape)}".encode())
-            digest.update(split.images.contiguous().numpy())
-            digest.update(split.labels.contiguous().numpy())
+            digest.update(split.images.contiguous().numpy().tobytes())
+            digest.update(split.labels.numpy().tobytes())
         return digest.hexdigest()
 
     def class_counts(self) -> dict[str, dict[str, int]]:

@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,9 +75,9 @@ def _write(path: Path, arrays: Arrays) -> None:
     handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            images = {f"{name}_images": images for name, (images, _) in arrays.items()}
-            labels = {f"{name}_labels": labels for name, (_, labels) in arrays.items()}
-            np.savez_compressed(file, allow_pickle=False, **images, **labels)  # type: ignore[arg-type]
+            named: dict[str, Any] = {f"{name}_images": images for name, (images, _) in arrays.items()}
+            named |= {f"{name}_labels": labels for name, (_, labels) in arrays.items()}
+            np.savez_compressed(file, **named)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -45,7 +45,7 @@ def thickness(vessels: Sequence[Vessel], size: int) -> Array:
         where = (y[:, :, None] * fine + x[:, None, :])[inside]
         np.maximum.at(depth, where, chord)
     pooled = depth.reshape(size, OVERSAMPLING, size, OVERSAMPLING).mean(axis=(1, 3))
-    return pooled / OVERSAMPLING
+    return np.asarray(pooled / OVERSAMPLING)
 
 
 def chest(x: Array, y: Array, rng: Random, *, clutter: float) -> Array:
@@ -83,7 +83,7 @@ def chest(x: Array, y: Array, rng: Random, *, clutter: float) -> Array:
         depth = depth + clutter * rng.uniform(0.04, 0.1) * (0.7 * np.exp(-(across**6)) + 0.5 * shell)
 
     dome = rng.uniform(0.76, 0.95) + rng.uniform(0.3, 0.9) * (x - rng.uniform(0.25, 0.75)) ** 2
-    return np.asarray(depth + clutter * rng.uniform(0.3, 0.55) * _step(y - dome, 0.006))
+    return np.asarray(depth + clutter * rng.uniform(0.2, 0.45) * _step(y - dome, 0.009))
 
 
 def tissue(size: int, rng: Random) -> Array:
@@ -125,7 +125,7 @@ def expose(depth: Array, rng: Random, *, photons: float, motion: float) -> Array
     )
     blurred = gaussian_filter(convolve(intensity, _motion_kernel(motion, rng), mode="reflect"), 0.45, mode="reflect")
     counts = rng.poisson(photons * blurred) / photons
-    return gaussian_filter(counts, 0.35, mode="reflect")
+    return np.asarray(gaussian_filter(counts, 0.35, mode="reflect"))
 
 
 def collimate(image: Array, rng: Random, *, share: float) -> Array:
@@ -143,7 +143,7 @@ def collimate(image: Array, rng: Random, *, share: float) -> Array:
         [width, width, height, height]
     )
     open_field = np.prod(_step(edges - reach[:, None, None], 0.6), axis=0)
-    return image * (0.12 + 0.88 * open_field)
+    return np.asarray(image * (0.12 + 0.88 * open_field))
 
 
 def display(image: Array, low: float, high: float, gamma: float) -> NDArray[np.uint8]:
@@ -168,4 +168,4 @@ def _motion_kernel(length: float, rng: Random) -> Array:
             for column, weight_x in ((left, left + 1 - x), (left + 1, x - left)):
                 if weight_x * weight_y > 0:
                     kernel[row, column] += weight_x * weight_y
-    return kernel / kernel.sum()
+    return np.asarray(kernel / kernel.sum())
