@@ -18,8 +18,12 @@ from qhybrid.layer import QuantumLayer
 class ClassifierHead(nn.Module):
     """Features (B, F) -> logits (B, C)."""
 
-    layer: QuantumLayer | None = None
+    layer: QuantumLayer | None
     """The quantum layer; None in a classical head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("layer", None)
 
     def quantum_features(self, features: Tensor) -> Tensor:
         """What the quantum layer receives, (B, F) -> (B, n_features); only heads that have one."""

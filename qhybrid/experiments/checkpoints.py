@@ -1,0 +1,71 @@
+"""Checkpoints of a training: written in one piece, read without unpickling, and when to stop."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from qhybrid.errors import InputError
+from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.spec import TrainSpec
+from qhybrid.experiments.storage import write_atomically
+
+MONITOR = "validation_loss"
+
+
+class CheckpointFiles(TorchCheckpointIO):  # type: ignore[misc]
+    """How Lightning reaches checkpoint files; its own way is neither synced to the disk nor `weights_only`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        del storage_options  # for remote file systems
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: str | Path, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint with `weights_only=True`.
+
+    Raises:
+        InputError: The file is missing, damaged, or would need unpickling.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: does not exist") from None
+    except Exception as error:  # torch raises many kinds for damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: damaged, not readable as a checkpoint ({reason})") from None
+    if not isinstance(checkpoint, dict) or not {"state_dict", "epoch", "callbacks"} <= checkpoint.keys():
+        raise InputError(f"{path}: damaged, not a checkpoint of a training")
+    return checkpoint
+
+
+def best_and_last(run: Run) -> list[Callback]:
+    """Keep the epoch with the lowest validation loss and the last finished one."""
+    best, last = run.best_checkpoint, run.last_checkpoint
+    settings: dict[str, Any] = {"dirpath": best.parent, "save_top_k": 1, "enable_version_counter": False}
+    return [
+        ModelCheckpoint(filename=best.stem, monitor=MONITOR, mode="min", save_on_train_epoch_end=True, **settings),
+        # Comes second: it holds the state of the first.
+        ModelCheckpoint(filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True, **settings),
+    ]
+
+
+def early_stopping(patience: int) -> list[Callback]:
+    """Stop after this many epochs without a lower validation loss; 0: never."""
+    return [EarlyStopping(MONITOR, patience=patience, mode="min")] if patience else []
+
+
+def has_stopped(last: Path, spec: TrainSpec) -> bool:
+    """Whether a training had come to its end when its last checkpoint was written.
+
+    Lightning does not keep that: resumed, it would train for one more epoch.
+    """
+    checkpoint = read_checkpoint(last)
+    stoppers = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
+    ran_out = any(state["wait_count"] >= state["patience"] for state in stoppers)
+    return ran_out or checkpoint["epoch"] + 1 >= spec.epochs

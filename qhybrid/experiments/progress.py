@@ -1,0 +1,95 @@
+"""What a training says while it runs: a bar on a terminal, a line an epoch, and `metrics.csv`."""
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from qhybrid.experiments.storage import write_text
+
+COLUMNS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+
+
+class EpochTable(Callback):  # type: ignore[misc]
+    """Write `metrics.csv`: one row an epoch, the whole file anew, so that it is never half written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        row = {"epoch": str(trainer.current_epoch + 1)} | {
+            name: f"{float(trainer.callback_metrics[name]):.8g}" for name in COLUMNS
+        }
+        row["seconds"] = f"{time.monotonic() - self.started:.2f}"
+        rows = [*self._rows_before(trainer.current_epoch + 1), row]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path, text.getvalue())
+
+    def _rows_before(self, epoch: int) -> list[dict[str, Any]]:
+        # A killed training may have written the row of an epoch whose checkpoint it did not reach.
+        if epoch == 1 or not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if int(row["epoch"]) < epoch]
+
+
+class Progress(Callback):  # type: ignore[misc]
+    """One bar for the whole training on a terminal, and one line an epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = TaskID(0)
+        self.best = float("inf")
+
+    def on_train_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        self.task = self.bar.add_task(
+            "training",
+            total=int(trainer.estimated_stepping_batches),
+            completed=trainer.global_step,
+            epoch=trainer.current_epoch + 1,
+        )
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_args: Any) -> None:
+        self.bar.update(self.task, completed=trainer.global_step, epoch=trainer.current_epoch + 1)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        train_loss, train_accuracy, loss, accuracy = (float(trainer.callback_metrics[name]) for name in COLUMNS)
+        best = " *" if loss < self.best else ""
+        self.best = min(self.best, loss)
+        self.console.print(
+            f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  "
+            f"train loss {train_loss:.4f} accuracy {train_accuracy:.3f}  "
+            f"validation loss {loss:.4f} accuracy {accuracy:.3f}{best}",
+            highlight=False,
+        )
+
+    def on_train_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        self.bar.stop()
+
+    def on_exception(self, trainer: lightning.Trainer, *_args: Any) -> None:
+        self.bar.stop()
