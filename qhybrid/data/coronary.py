@@ -212,8 +212,7 @@ def place_projection(projection: Projection, size: int, rng: Random) -> tuple[li
             moved[point] = size * (rotation @ centred + 0.5 + shift)
         return moved[point]
 
-    paths = [
-        winding(spline(np.stack([put(point, 0.014) for point in course.controls])), 0.006 * size, rng)
-        for course in projection.courses
-    ]
+    splines = [spline(np.stack([put(point, 0.014) for point in course.controls])) for course in projection.courses]
+    # A short course (the left main stem) winds less, or it would look knotted.
+    paths = [winding(path, min(0.006 * size, 0.015 * SPACING * len(path)), rng) for path in splines]
     return paths, spline(np.stack([put(point, 0.006) for point in projection.catheter]))
