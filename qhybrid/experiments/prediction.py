@@ -1,6 +1,7 @@
 """From features, or from image files, to logits and probabilities."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from qhybrid.data.dataset import Split
-from qhybrid.data.images import read_image, read_images
+from qhybrid.data.dicom import read_dicom
+from qhybrid.data.images import IMAGE_SUFFIXES, read_image, read_images
+from qhybrid.data.spec import DataSpec
 from qhybrid.experiments.heads import ClassifierHead
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.spec import DeviceChoice
@@ -38,7 +41,7 @@ def predict(run: Run, paths: Sequence[Path | str], *, device: DeviceChoice | Non
 
     Args:
         run: A complete run.
-        paths: PNG, JPEG, BMP, TIFF or WebP files.
+        paths: PNG, JPEG, BMP, TIFF or WebP files; DICOM too for a run that was trained on DICOM.
         device: What runs the quantum layer; None: the device of the training.
 
     Returns:
@@ -47,8 +50,7 @@ def predict(run: Run, paths: Sequence[Path | str], *, device: DeviceChoice | Non
     Raises:
         InputError: A file is missing or damaged; names it.
     """
-    size = run.spec.data.image_size
-    images = torch.cat([_as_trained(Path(path), size) for path in paths])
+    images = torch.cat([_as_trained(Path(path), run.spec.data) for path in paths])
     model = run.load_model(device)
     with torch.no_grad():
         logits, _, _ = predict_logits(model.head, model.backbone_features(images))
@@ -56,7 +58,10 @@ def predict(run: Run, paths: Sequence[Path | str], *, device: DeviceChoice | Non
     return probabilities
 
 
-def _as_trained(path: Path, size: int) -> torch.Tensor:
-    """One file as a `folder:` source would have given it to the training: (1, 3, size, size) in [0, 1]."""
-    pixels, _ = read_images([path], read_image, image_size=size, unreadable=None)
-    return Split(pixels, torch.zeros(1, dtype=torch.int64), (path.name,), size).batch()
+def _as_trained(path: Path, spec: DataSpec) -> torch.Tensor:
+    """One file as its source would have given it to the training: (1, 3, size, size) in [0, 1]."""
+    read = read_image
+    if path.suffix.lower() not in IMAGE_SUFFIXES and spec.source.startswith("dicom:"):
+        read = partial(read_dicom, frame=spec.dicom.frame)
+    pixels, _ = read_images([path], read, image_size=spec.image_size, unreadable=None)
+    return Split(pixels, torch.zeros(1, dtype=torch.int64), (path.name,), spec.image_size).batch()

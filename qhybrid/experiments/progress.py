@@ -86,6 +86,7 @@ class Progress(Callback):  # type: ignore[misc]
             f"train loss {train_loss:.4f} accuracy {train_accuracy:.3f}  "
             f"validation loss {loss:.4f} accuracy {accuracy:.3f}{best}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def on_train_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:

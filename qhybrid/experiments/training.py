@@ -1,17 +1,12 @@
 """Train an experiment into a run folder, and go on with one that was interrupted."""
 
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import lightning.pytorch as lightning
 import numpy as np
 import torch
 from rich.console import Console
-from torch.nn import functional
 
 from qhybrid import catalog
 from qhybrid.data.audit import audit, drop_leaks
@@ -19,63 +14,18 @@ from qhybrid.data.augment import augment
 from qhybrid.data.dataset import ImageDataset, Split
 from qhybrid.data.sources import load_dataset
 from qhybrid.data.transforms import training_transforms
-from qhybrid.errors import InputError
-from qhybrid.experiments.batches import Batch, TrainingImages, split_loader, training_loader
+from qhybrid.errors import InputError, QHybridError
+from qhybrid.experiments.batches import TrainingImages, split_loader, training_loader
 from qhybrid.experiments.checkpoints import (
-    CheckpointFiles,
-    best_and_last,
-    early_stopping,
-    has_stopped,
     read_checkpoint,
 )
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
-from qhybrid.experiments.progress import EpochTable, Progress
 from qhybrid.experiments.runs import ROOT, Features, Run, claim, create_run, open_run
 from qhybrid.experiments.seeding import derive_seed
-from qhybrid.experiments.spec import ExperimentSpec, TrainSpec
+from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.storage import write_json, write_text
-
-
-class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
-    """The paper's loss and optimiser (SDA-QEC, section 2.5), and the metrics of an epoch."""
-
-    def __init__(self, classifier: HybridClassifier, spec: TrainSpec) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.spec = spec
-
-    def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
-        return self._step(batch, "train")
-
-    def validation_step(self, batch: Batch, _index: int) -> torch.Tensor:
-        return self._step(batch, "validation")
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        # The loss has lambda * |theta|^2, whose gradient is 2 * lambda * theta; Adam adds weight_decay * theta.
-        return torch.optim.Adam(
-            self.parameters(),
-            lr=self.spec.learning_rate,
-            betas=self.spec.betas,
-            weight_decay=2 * self.spec.weight_penalty,
-        )
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # The count seeds the next shots: a resumed training must not draw the first ones again.
-        layer = self.classifier.head.layer
-        checkpoint["layer_calls"] = 0 if layer is None else layer.calls
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.classifier.head.layer is not None:
-            self.classifier.head.layer.calls = int(checkpoint["layer_calls"])
-
-    def _step(self, batch: Batch, split: str) -> torch.Tensor:
-        images, labels = batch
-        logits = self.classifier(images)
-        loss = functional.cross_entropy(logits, labels)
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        scores = {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
-        self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(labels))
-        return loss
+from qhybrid.experiments.trainer import check_available, fit
+from qhybrid.experiments.training_module import TrainingModule
 
 
 def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = None) -> Run:
@@ -95,12 +45,13 @@ def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = N
         InputError: Data, circuit, device or weights are wrong.
     """
     console = console or Console(stderr=True)
+    check_available(spec.train)
     dataset, leaks = _load_data(spec, console)
     model = _build(spec, dataset, spec.model.circuit)
     run = create_run(spec, out)
     with claim(run), _state_kept(run):
         _describe(run, dataset, model, leaks)
-        return _fit(run, dataset, model, console)
+        return _finish(run, dataset, model, console)
 
 
 def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Console | None = None) -> Run:
@@ -133,7 +84,7 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
             raise InputError(f"run {str(run.path)!r}: the images of {dataset.name!r} have changed since it began")
         model = _build(run.spec, dataset, run.circuit)
         with _state_kept(run):
-            return _fit(run, dataset, model, console)
+            return _finish(run, dataset, model, console)
 
 
 def _load_data(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, list[str]]:
@@ -142,14 +93,18 @@ def _load_data(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, li
     report = audit(dataset, near=False)
     leaks = report.leak_sentences()
     for sentence in leaks:
-        console.print(f"[yellow]warning:[/] {sentence}", highlight=False)
+        console.print(f"[yellow]warning:[/] {sentence}", highlight=False, soft_wrap=True)
     if leaks and spec.data.drop_leaks:
         before = len(dataset.splits["train"])
         dataset = drop_leaks(dataset, report)
         dropped = before - len(dataset.splits["train"])
-        console.print(f"dropped {dropped} training images that recur in validation or test", highlight=False)
+        console.print(
+            f"dropped {dropped} training images that recur in validation or test", highlight=False, soft_wrap=True
+        )
     elif leaks:
-        console.print("scores may be too good; --drop-leaks removes the training copies", highlight=False)
+        console.print(
+            "scores may be too good; --drop-leaks removes the training copies", highlight=False, soft_wrap=True
+        )
     return dataset, leaks
 
 
@@ -181,44 +136,28 @@ def _describe(run: Run, dataset: ImageDataset, model: HybridClassifier, leaks: l
     write_json(run.path / "data.json", description)
 
 
-def _fit(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Console) -> Run:
+def _finish(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Console) -> Run:
+    """Train from the start or from the last checkpoint, then keep the best model and the features."""
     spec = run.spec.train
     training = dataset.splits["train"]
     synthetic = augment(training, run.spec.augment, seed=derive_seed(spec.seed, "augmentation"))
     transform = training_transforms(run.spec.data.transforms) if run.spec.data.transforms else None
     images = TrainingImages([training, *([synthetic] if synthetic else [])], transform, spec.seed)
     module = TrainingModule(model, spec)
-    gpu = torch.cuda.is_available() if spec.accelerator == "auto" else spec.accelerator == "gpu"
-    with _quiet_lightning(), _deterministic(on=not gpu):
-        trainer = lightning.Trainer(
-            accelerator="gpu" if gpu else "cpu",
-            devices=1,
-            max_epochs=spec.epochs,
-            logger=_loggers(run),
-            callbacks=[
-                *early_stopping(spec.patience),
-                EpochTable(run.path / "metrics.csv"),
-                Progress(console),
-                *best_and_last(run),
-            ],
-            plugins=[CheckpointFiles()],
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            log_every_n_steps=1,
-        )
-        last = run.last_checkpoint if run.last_checkpoint.is_file() else None
-        if last is None or not has_stopped(last, spec):
-            trainer.fit(
-                module,
-                training_loader(images, batch_size=spec.batch_size, workers=spec.workers),
-                split_loader(dataset.splits["validation"], batch_size=64, workers=spec.workers),
-                ckpt_path=last,
-            )
+    fit(
+        run,
+        module,
+        training_loader(images, batch_size=spec.batch_size, workers=spec.workers),
+        split_loader(dataset.splits["validation"], batch_size=64, workers=spec.workers),
+        console=console,
+    )
     best = read_checkpoint(run.best_checkpoint)
     module.load_state_dict(best["state_dict"])
     for name, split in dataset.splits.items():
-        run.write_features(name, backbone_features(model, split))
+        features = backbone_features(model, split)
+        if not np.isfinite(features.features).all():
+            raise QHybridError("the training diverged: try a smaller train.learning_rate")
+        run.write_features(name, features)
     save_weights(model, run.path / "model.safetensors", {"format": "qhybrid", "epoch": str(best["epoch"])})
     run.set_state("complete")
     return run
@@ -245,22 +184,6 @@ def backbone_features(model: HybridClassifier, split: Split, *, batch_size: int 
     return Features(np.concatenate(rows), split.labels.numpy(), np.array(split.ids, dtype=np.str_))
 
 
-def _loggers(run: Run) -> list[Any] | bool:
-    """TensorBoard and MLflow, if asked for; `metrics.csv` is written in any case."""
-    from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
-
-    makers = {
-        "tensorboard": lambda: TensorBoardLogger(save_dir=run.path, name="", version="tensorboard"),
-        "mlflow": lambda: MLFlowLogger(
-            experiment_name=run.spec.name, run_name=run.path.name, tracking_uri=(run.path / "mlflow").as_uri()
-        ),
-    }
-    try:
-        return [makers[name]() for name in dict.fromkeys(run.spec.train.loggers) if name in makers] or False
-    except ModuleNotFoundError as error:
-        raise InputError(f"train.loggers: {error}") from None
-
-
 @contextmanager
 def _state_kept(run: Run) -> Iterator[None]:
     """Mark a run that ends early as failed, with the reason; a killed one stays `running`."""
@@ -272,35 +195,3 @@ def _state_kept(run: Run) -> Iterator[None]:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         run.set_state("failed", "interrupted" if stopped else f"{type(error).__name__}: {error}")
         raise
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning says about hardware and settings that are ours on purpose."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            for message in (
-                ".*does not have many workers.*",  # batches are made in one call; workers would only cost
-                ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
-                ".*The dirpath has changed.*",  # a run folder that was moved
-                ".*GPU available but not used.*",
-                ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 with torch 2.14
-            ):
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _deterministic(*, on: bool) -> Iterator[None]:
-    """Make torch choose deterministic algorithms for a while."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(on)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)

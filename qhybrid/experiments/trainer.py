@@ -1,0 +1,131 @@
+"""Lightning's Trainer, set up for a run folder."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from qhybrid.errors import InputError
+from qhybrid.experiments.checkpoints import CheckpointFiles, best_and_last, early_stopping, has_stopped
+from qhybrid.experiments.progress import EpochTable, Progress
+from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.spec import TrainSpec
+from qhybrid.experiments.training_module import TrainingModule
+
+LOGGER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",)}
+
+
+def fit(
+    run: Run,
+    module: TrainingModule,
+    training: DataLoader[Any],
+    validation: DataLoader[Any],
+    *,
+    console: Console,
+) -> None:
+    """Train, from the last checkpoint of the run if there is one.
+
+    Args:
+        run: Gets the checkpoints and `metrics.csv`; says for how long.
+        module: Changed in place; ends with the weights of the last epoch.
+        training: Batches in the order of the epoch.
+        validation: Batches of the validation split.
+        console: Where progress goes.
+
+    Raises:
+        InputError: As in `check_available`, or a checkpoint is damaged.
+    """
+    spec = run.spec.train
+    gpu = check_available(spec)
+    with _quiet_lightning(), _deterministic(on=not gpu):
+        trainer = lightning.Trainer(
+            accelerator="gpu" if gpu else "cpu",
+            devices=1,
+            max_epochs=spec.epochs,
+            logger=_loggers(run),
+            callbacks=[
+                *early_stopping(spec.patience),
+                EpochTable(run.path / "metrics.csv"),
+                Progress(console),
+                *best_and_last(run),
+            ],
+            plugins=[CheckpointFiles()],
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+        )
+        last = run.last_checkpoint if run.last_checkpoint.is_file() else None
+        if last is None or not has_stopped(last, spec):
+            trainer.fit(
+                module,
+                training,
+                validation,
+                ckpt_path=last,
+            )
+
+
+def check_available(spec: TrainSpec) -> bool:
+    """Whether the CNN will run on a GPU.
+
+    Raises:
+        InputError: There is no GPU where one is asked for, or a logger is not installed.
+    """
+    for name, packages in LOGGER_PACKAGES.items():
+        if name in spec.loggers and not any(find_spec(package) for package in packages):
+            raise InputError(f"train.loggers: {name!r} is not installed: pip install 'qhybrid[{name}]'")
+    if spec.accelerator == "gpu" and not torch.cuda.is_available():
+        raise InputError("train.accelerator is 'gpu', but torch finds none here; allowed: auto, cpu")
+    return torch.cuda.is_available() and spec.accelerator != "cpu"
+
+
+def _loggers(run: Run) -> list[Any] | bool:
+    """TensorBoard and MLflow, if asked for; `metrics.csv` is written in any case."""
+    from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
+
+    found: list[Any] = []
+    if "tensorboard" in run.spec.train.loggers:
+        found.append(TensorBoardLogger(save_dir=run.path, name="", version="tensorboard"))
+    if "mlflow" in run.spec.train.loggers:
+        uri = (run.path / "mlflow").resolve().as_uri()
+        found.append(MLFlowLogger(experiment_name=run.spec.name, run_name=run.path.name, tracking_uri=uri))
+    return found or False
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence what Lightning says about hardware and settings that are ours on purpose."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in (
+                ".*does not have many workers.*",  # batches are made in one call; workers would only cost
+                ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
+                ".*The dirpath has changed.*",  # a run folder that was moved
+                ".*GPU available but not used.*",
+                ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 with torch 2.14
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _deterministic(*, on: bool) -> Iterator[None]:
+    """Make torch choose deterministic algorithms for a while."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(on)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,0 +1,53 @@
+"""The loss and the optimiser of the paper as a Lightning module."""
+
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch.nn import functional
+
+from qhybrid.experiments.batches import Batch
+from qhybrid.experiments.model import HybridClassifier
+from qhybrid.experiments.spec import TrainSpec
+
+
+class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
+    """The paper's loss and optimiser (SDA-QEC, section 2.5), and the metrics of an epoch."""
+
+    def __init__(self, classifier: HybridClassifier, spec: TrainSpec) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.spec = spec
+
+    def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch, _index: int) -> torch.Tensor:
+        return self._step(batch, "validation")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        # The loss has lambda * |theta|^2, whose gradient is 2 * lambda * theta; Adam adds weight_decay * theta.
+        return torch.optim.Adam(
+            self.parameters(),
+            lr=self.spec.learning_rate,
+            betas=self.spec.betas,
+            weight_decay=2 * self.spec.weight_penalty,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # The count seeds the next shots: a resumed training must not draw the first ones again.
+        layer = self.classifier.head.layer
+        checkpoint["layer_calls"] = 0 if layer is None else layer.calls
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.classifier.head.layer is not None:
+            self.classifier.head.layer.calls = int(checkpoint["layer_calls"])
+
+    def _step(self, batch: Batch, split: str) -> torch.Tensor:
+        images, labels = batch
+        logits = self.classifier(images)
+        loss = functional.cross_entropy(logits, labels)
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        scores = {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
+        self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(labels))
+        return loss
