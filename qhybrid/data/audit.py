@@ -221,7 +221,8 @@ def _signatures(splits: list[Split]) -> Tensor:
             small.append(resize(grey, NEAR_SIZE).flatten(1))
     images = torch.cat(small)
     unit = _unit(images - images.mean(1, keepdim=True))
-    return _unit(unit - unit.mean(0))
+    flat = unit.norm(dim=1, keepdim=True) == 0  # without the mean image these would all look alike
+    return _unit((unit - unit.mean(0)) * ~flat)
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -147,9 +147,7 @@ def _first(value: Any) -> float | None:
 
 def _rescaled(pixels: NDArray[Any], header: Any, index: int) -> NDArray[np.float64]:
     if header.get("ModalityLUTSequence"):
-        from pydicom.pixels import apply_modality_lut
-
-        return np.asarray(apply_modality_lut(pixels, header), dtype=np.float64)
+        return _through_table(pixels, header.ModalityLUTSequence[0])[0]
     slope = _first(_attribute(header, "RescaleSlope", "PixelValueTransformationSequence", index))
     intercept = _first(_attribute(header, "RescaleIntercept", "PixelValueTransformationSequence", index))
     return pixels * (1.0 if slope is None else slope) + (intercept or 0.0)
@@ -160,10 +158,8 @@ def _window(values: NDArray[np.float64], header: Any, index: int) -> NDArray[np.
     width = _first(_attribute(header, "WindowWidth", "FrameVOILUTSequence", index))
     if center is None or width is None:
         if header.get("VOILUTSequence"):
-            from pydicom.pixels import apply_voi
-
-            bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
-            return np.asarray(apply_voi(np.rint(values).astype(np.int64), header) / (2**bits - 1))
+            shown, highest = _through_table(values, header.VOILUTSequence[0])
+            return np.clip(shown / highest, 0, 1)
         low, high = values.min(), values.max()
         return (values - low) / (high - low) if high > low else np.zeros_like(values)
     function = _attribute(header, "VOILUTFunction", "FrameVOILUTSequence", index) or "LINEAR"
@@ -174,6 +170,20 @@ def _window(values: NDArray[np.float64], header: Any, index: int) -> NDArray[np.
     if width <= 0:
         return (values > center).astype(np.float64)
     return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _through_table(values: NDArray[Any], table: Any) -> tuple[NDArray[np.float64], int]:
+    """Values looked up in a LUT, and the highest value that the LUT can give.
+
+    Not left to pydicom 3.0, whose indices are as short as the entries: 4096 entries of 8 bits wrap round.
+    """
+    n_entries, first, bits = (int(number) for number in table.LUTDescriptor)
+    data = table.LUTData
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, dtype="<u2" if len(data) >= 2 * (n_entries or 65536) else np.uint8)
+    entries = np.asarray(data, dtype=np.float64)
+    index = np.clip(np.rint(values).astype(np.int64) - first, 0, (n_entries or 65536) - 1)
+    return entries[index], 2**bits - 1
 
 
 def _eight_bits(pixels: NDArray[Any], header: Any) -> NDArray[np.uint8]:

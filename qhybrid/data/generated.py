@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,9 @@ from platformdirs import user_cache_dir
 
 from qhybrid.data.angiography import GENERATOR_VERSION, generate
 from qhybrid.data.dataset import ImageDataset, Split
+from qhybrid.data.npz import read_npz
 from qhybrid.data.spec import SPLITS, AngiographySpec
+from qhybrid.errors import InputError
 
 CLASS_NAMES = ("negative", "positive")
 
@@ -59,10 +59,10 @@ def cache_path(spec: AngiographySpec, cache_dir: Path | None = None) -> Path:
 def _read(path: Path, spec: AngiographySpec) -> Arrays | None:
     """What the cache holds, or None where it holds nothing usable."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: (archive[f"{name}_images"], archive[f"{name}_labels"]) for name in SPLITS}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        found = read_npz(path, [f"{name}_{part}" for name in SPLITS for part in ("images", "labels")])
+    except InputError:  # not there, or damaged: it will be written anew
         return None
+    arrays = {name: (found[f"{name}_images"], found[f"{name}_labels"]) for name in SPLITS}
     for name, (images, labels) in arrays.items():
         expected = sum(getattr(spec, name))
         if images.dtype != np.uint8 or images.ndim != 3 or not len(images) == len(labels) == expected:

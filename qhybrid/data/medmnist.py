@@ -1,7 +1,5 @@
 """MedMNIST files: one npz with the images and labels of three splits (https://medmnist.com)."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +8,10 @@ from numpy.typing import NDArray
 
 from qhybrid.data.dataset import ImageDataset, Split
 from qhybrid.data.images import nearest_path
-from qhybrid.errors import InputError, did_you_mean
+from qhybrid.data.npz import read_npz
+from qhybrid.errors import InputError
 
 _KEYS = {"train": "train", "validation": "val", "test": "test"}
-_DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 _ORGANS = (
     "bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left",
@@ -64,7 +62,7 @@ def load_medmnist(path: Path, *, name: str, image_size: int) -> ImageDataset:
     """
     if not path.is_file():
         raise InputError(f"data source {name!r}: file does not exist; {nearest_path(path)}")
-    arrays = _read(path)
+    arrays = read_npz(path, [f"{key}_{part}" for key in _KEYS.values() for part in ("images", "labels")])
     splits = {}
     for split, key in _KEYS.items():
         images = _images(arrays[f"{key}_images"], f"{path}: {key}_images")
@@ -74,23 +72,6 @@ def load_medmnist(path: Path, *, name: str, image_size: int) -> ImageDataset:
         ids = tuple(f"{split}/{index}" for index in range(len(labels)))
         splits[split] = Split(torch.from_numpy(images), torch.from_numpy(labels), ids, image_size)
     return ImageDataset(name, _class_names(path, splits), splits)
-
-
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    wanted = [f"{key}_{part}" for key in _KEYS.values() for part in ("images", "labels")]
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: a single array, not an npz of a MedMNIST data set")
-            for key in wanted:
-                if key not in archive.files:
-                    raise InputError(f"{path}: array {key!r} is missing; {did_you_mean(key, archive.files)}")
-            return {key: archive[key] for key in wanted}
-    except InputError:
-        raise
-    except _DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a readable npz file, truncated perhaps ({reason})") from None
 
 
 def _images(images: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
