@@ -1,13 +1,16 @@
 """PennyLane devices by their own names: `default.qubit`, `lightning.*`, and any other that is installed."""
 
+import inspect
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import pennylane as qml
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit, Gate
@@ -24,6 +27,9 @@ _ROTATIONS |= {"crx": qml.CRX, "cry": qml.CRY, "crz": qml.CRZ}
 _ROTATIONS |= {"rxx": qml.IsingXX, "ryy": qml.IsingYY, "rzz": qml.IsingZZ}
 _PAULIS = {"X": qml.X, "Y": qml.Y, "Z": qml.Z}
 _STATEVECTOR_DEVICES = ("default.qubit", "lightning.qubit", "lightning.kokkos", "lightning.gpu")
+_SINGLE_THREAD_QUBITS = 12
+"""Up to this size Lightning runs on one thread: waking its OpenMP pool costs more than the circuit, and hundreds of
+times more where other programs use the cores."""
 
 
 class PennyLaneDevice(AdjointDevice):
@@ -54,7 +60,10 @@ class PennyLaneDevice(AdjointDevice):
         elif self.short_name.startswith("lightning."):
             methods.insert(0, "adjoint")
         self.is_statevector = self.short_name in _STATEVECTOR_DEVICES
-        self.capabilities = Capabilities(diff_methods=tuple(methods), state_preparation=self.is_statevector)
+        self.capabilities = Capabilities(
+            diff_methods=tuple(methods),
+            state_preparation=self.is_statevector or self.short_name in ("default.mixed", "reference.qubit"),
+        )
         self._open(1)  # says at once if it does not start here
 
     def prepare(self, circuit: Circuit) -> Program:
@@ -100,15 +109,16 @@ class PennyLaneDevice(AdjointDevice):
         slots = np.flatnonzero(columns[circuit.n_amplitudes :])
         device = self._open(circuit.n_qubits)
         tapes = [factory.tape(row, factory.expectations, trainable=slots) for row in rows]
-        config = qml.devices.ExecutionConfig(gradient_method="adjoint", use_device_gradient=True)
-        transforms, config = device.preprocess(config)[0], device.setup_execution_config(config)
-        del transforms  # the gates and observables of a circuit are all native to these devices
-        if len(slots) and len(rows):
-            values, jacobians = device.execute_and_compute_derivatives(tapes, config)
-            jacobian = np.reshape(np.asarray(jacobians, dtype=float), (len(rows), circuit.n_observables, len(slots)))
-        else:
-            values = device.execute(tapes, config) if len(rows) else []
-            jacobian = np.zeros((len(rows), circuit.n_observables, 0))
+        # The gates and observables of a circuit are native to these devices: nothing to preprocess.
+        config = device.setup_execution_config(
+            qml.devices.ExecutionConfig(gradient_method="adjoint", use_device_gradient=True)
+        )
+        with _few_threads(circuit.n_qubits):
+            if len(slots) and len(rows):
+                values, jacobians = device.execute_and_compute_derivatives(tapes, config)
+            else:
+                values, jacobians = device.execute(tapes, config) if len(rows) else [], []
+        jacobian = np.reshape(np.asarray(jacobians, dtype=float), (len(rows), circuit.n_observables, len(slots)))
         exact = Estimates.exact(
             torch.from_numpy(np.reshape(np.asarray(values, dtype=float), (len(rows), -1))).to(angles)
         )
@@ -129,7 +139,8 @@ class PennyLaneDevice(AdjointDevice):
         """Gradient of sum_m weights[b, m] E_m with respect to the initial amplitudes, shape (B, S)."""
         circuit, factory = program.circuit, program.compiled
         device, n = self._open(circuit.n_qubits), circuit.n_qubits
-        states = np.stack(device.execute([factory.tape(row, [qml.state()]) for row in rows])).astype(complex)
+        with _few_threads(n):
+            states = np.stack(device.execute([factory.tape(row, [qml.state()]) for row in rows])).astype(complex)
         bras = np.zeros_like(states)
         for m, word in enumerate(circuit.observables):
             moved = states[:, np.arange(2**n) ^ word.flips(n)]
@@ -137,7 +148,8 @@ class PennyLaneDevice(AdjointDevice):
         norms = np.linalg.norm(bras, axis=1, keepdims=True)
         bras = np.where(norms > 0, bras / np.where(norms > 0, norms, 1), states)
         tapes = [factory.inverse_tape(bra, row) for bra, row in zip(bras, rows, strict=True)]
-        pulled = np.stack(device.execute(tapes)) * norms
+        with _few_threads(n):
+            pulled = np.stack(device.execute(tapes)) * norms
         return 2 * pulled.real[:, factory.amplitude_index]
 
     def _execute(
@@ -160,11 +172,14 @@ class PennyLaneDevice(AdjointDevice):
             results = results if isinstance(results, tuple) else (results,)
             return torch.stack(list(results), dim=1) if results[0].dim() == 1 else results[0]
         tapes = [factory.tape(row, measurements, rotation, shots=shots) for row in np.asarray(angles.detach().cpu())]
-        results = device.execute(tapes) if self.is_statevector else qml.execute(tapes, device, diff_method=None)
+        with _few_threads(program.circuit.n_qubits):
+            results = device.execute(tapes) if self.is_statevector else qml.execute(tapes, device, diff_method=None)
         return torch.from_numpy(np.reshape(np.asarray(results, dtype=float), (len(tapes), -1)))
 
     def _open(self, n_wires: int, *, seed: int | None = None) -> Any:
-        """The PennyLane device with this number of wires, opened once."""
+        """The PennyLane device with this number of wires, opened once (afresh for a seed, if it takes one)."""
+        if seed is not None and not self.is_statevector and _takes_seed(self.short_name):
+            return qml.device(self.short_name, wires=n_wires, seed=seed, **self._options)
         if n_wires not in self._devices:
             try:
                 self._devices[n_wires] = qml.device(self.short_name, wires=n_wires, **self._options)
@@ -172,6 +187,22 @@ class PennyLaneDevice(AdjointDevice):
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise InputError(f"device {self.name!r} does not start here: {reason}") from None
         return self._devices[n_wires]
+
+
+@cache
+def _takes_seed(short_name: str) -> bool:
+    return "seed" in inspect.signature(qml.plugin_devices[short_name].load()).parameters
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """All OpenMP pools: Lightning brings its own, but where torch was loaded first it uses torch's."""
+    return ThreadpoolController()
+
+
+def _few_threads(n_qubits: int) -> AbstractContextManager[object]:
+    """One thread while a small circuit runs."""
+    return _thread_pools().limit(limits=1, user_api="openmp") if n_qubits <= _SINGLE_THREAD_QUBITS else nullcontext()
 
 
 class TapeFactory:

@@ -1,16 +1,17 @@
 """Device `qhybrid.statevector`: a batched torch simulator, differentiable by backprop, on CPU or GPU."""
 
-from functools import reduce
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
+from qhybrid.circuits.gates import FIXED
 from qhybrid.circuits.observables import measurement_bases
 from qhybrid.devices.base import Capabilities, Device, Estimates, Program, check_shots, check_size
 from qhybrid.devices.sampling import basis_rotation, sample_expectations
-from qhybrid.devices.statevector_program import StatevectorProgram, compile_circuit
+from qhybrid.devices.statevector_program import StatevectorProgram
+from qhybrid.devices.statevector_steps import complex_dtype
 
 MAX_BATCH_ELEMENTS = 2**26
 """Amplitudes simulated at a time; larger batches run in pieces (without gradients the memory is bounded by this)."""
@@ -37,7 +38,7 @@ class StatevectorDevice(Device):
         check_size(self.name, circuit, self.capabilities.max_qubits)
         rotations = [basis_rotation(basis) for basis in measurement_bases(circuit.observables)]
         self.tracker.transpilations += 1
-        return Program(circuit, (compile_circuit(circuit), rotations))
+        return Program(circuit, (StatevectorProgram(circuit), rotations))
 
     def run(self, program: Program, angles: Tensor, *, shots: int | None = None, seed: int | None = None) -> Estimates:
         """Run a batch; with `shots=None` the values are differentiable by torch."""
@@ -50,16 +51,17 @@ class StatevectorDevice(Device):
             return Estimates.exact(parts[0] if len(parts) == 1 else torch.cat(parts))
         pieces = []
         for part in angles.detach().split(rows):
-            state = compiled.state(part)
-            pieces.append([_probabilities(state, rotation, compiled) for rotation in rotations])
+            state = compiled.states(part)[0][-1]
+            pieces.append([_probabilities(state, rotation) for rotation in rotations])
         tables = [np.concatenate(tables) for tables in zip(*pieces, strict=True)]
         estimates = sample_expectations(tables, program.circuit, shots, seed)
         return Estimates(estimates.values.to(angles), estimates.stderr.to(angles))
 
 
-def _probabilities(
-    state: Tensor, rotation: list[tuple[str, int]], compiled: StatevectorProgram
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Outcome probabilities after a basis rotation, shape (B, 2**n), float64."""
-    state = reduce(lambda psi, gate: compiled.apply_fixed(psi, *gate), rotation, state)
+def _probabilities(state: Tensor, rotation: list[tuple[str, int]]) -> NDArray[np.float64]:
+    """Outcome probabilities after a basis rotation, shape (B, 2**n)."""
+    for name, wire in rotation:
+        matrix = torch.as_tensor(FIXED[name], device=state.device).to(complex_dtype(state))
+        view = state.to(matrix.dtype).reshape(len(state), 2**wire, 2, -1)
+        state = torch.einsum("ij,bljr->blir", matrix, view).reshape(len(state), -1)
     return np.asarray((state * state.conj()).real.double().cpu())

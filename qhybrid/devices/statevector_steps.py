@@ -1,0 +1,278 @@
+"""The four kinds of step that a statevector program is made of, each with its own reverse step.
+
+States are (B, 2**n) tensors, real (float) in a circuit of real gates, else complex. `apply` moves a batch of states
+forward; `pull` moves the gradient of a real loss, lambda with dL = Re <lambda, dpsi>, backward through the same step
+and returns the gradient of the step's angles.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qhybrid.circuits.circuit import Gate
+from qhybrid.circuits.gates import ROTATIONS
+
+WALL_WIRES = 4
+"""Most wires that are joined into one matrix."""
+
+
+class Constant:
+    """A constant array as a tensor beside another one, made once for each device and precision.
+
+    Args:
+        values: Index, real or complex array.
+    """
+
+    def __init__(self, values: NDArray[np.generic]) -> None:
+        self._values = values
+        self._tensors: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def beside(self, like: Tensor) -> Tensor:
+        """The tensor on the device of `like`, in its precision."""
+        key = (like.device, like.dtype)
+        if key not in self._tensors:
+            tensor = torch.as_tensor(self._values, device=like.device)
+            if tensor.is_complex():
+                tensor = tensor.to(complex_dtype(like))
+            elif tensor.is_floating_point():
+                tensor = tensor.to(real_dtype(like))
+            self._tensors[key] = tensor
+        return self._tensors[key]
+
+
+class RyWall:
+    """RY rotations on different wires, joined by Kronecker products into matrices of up to `WALL_WIRES` wires.
+
+    Args:
+        n: Number of qubits.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.slots: dict[int, int] = {}
+        """Angle slot of each wire."""
+
+    def close(self) -> None:
+        """Called once, when no gate will be added any more."""
+        self.groups = _neighbours(sorted(self.slots))
+        self.order = Constant(np.array([self.slots[wire] for group in self.groups for wire in group]))
+        self._generators = {len(group): Constant(_ry_generators(len(group))) for group in self.groups}
+
+    def matrices(self, angles: Tensor) -> list[Tensor]:
+        """The matrix of each group of wires, (B, K, K)."""
+        half = 0.5 * angles.index_select(1, self.order.beside(angles))
+        cos, sin = torch.cos(half), torch.sin(half)
+        single = torch.stack([cos, -sin, sin, cos], dim=2).unflatten(2, (2, 2))
+        return [_kron(part) for part in single.split([len(group) for group in self.groups], dim=1)]
+
+    def ground_state(self, angles: Tensor) -> Tensor:
+        """The wall on |0...0>, where it acts on every wire: a product of real vectors, (B, 2**n)."""
+        half = 0.5 * angles.index_select(1, self.order.beside(angles))
+        single = torch.stack([torch.cos(half), torch.sin(half)], dim=2).unsqueeze(3)
+        return _kron(single).squeeze(2)
+
+    def apply(self, state: Tensor, matrices: list[Tensor]) -> Tensor:
+        """The state behind the wall."""
+        for group, matrix in zip(self.groups, matrices, strict=True):
+            state = _apply_matrix(state, matrix, group[0])
+        return state
+
+    def pull(self, gradient: Tensor, state: Tensor, matrices: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Back through the wall.
+
+        Args:
+            gradient: Behind the wall.
+            state: Behind the wall.
+            matrices: None where nothing before the wall needs the gradient.
+
+        Returns:
+            The gradient before the wall, and that of the angles, (B, number of wires) in the order of `order`.
+        """
+        slopes = []
+        for group in self.groups:
+            bra, ket = _wires_first(gradient, group[0], len(group)), _wires_first(state, group[0], len(group))
+            overlap = torch.bmm(bra, ket.transpose(1, 2))
+            slopes.append(overlap.flatten(1) @ self._generators[len(group)].beside(overlap))
+        if matrices is not None:
+            for group, matrix in zip(self.groups, matrices, strict=True):
+                gradient = _apply_matrix(gradient, matrix.transpose(-2, -1), group[0])
+        return gradient, slopes[0] if len(slopes) == 1 else torch.cat(slopes, dim=1)
+
+
+@dataclass
+class FixedWall:
+    """Constant 2x2 matrices on different wires."""
+
+    factors: dict[int, NDArray[np.complex128]] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Called once, when no gate will be added any more."""
+        self._groups = []
+        for group in _neighbours(sorted(self.factors)):
+            matrix = np.eye(1)
+            for wire in group:
+                matrix = np.kron(matrix, self.factors[wire])
+            values = matrix if np.any(matrix.imag) else matrix.real
+            self._groups.append((group[0], Constant(values), Constant(np.ascontiguousarray(values.conj().T))))
+
+    def apply(self, state: Tensor) -> Tensor:
+        """The state behind the wall."""
+        for first, matrix, _ in self._groups:
+            state = _apply_matrix(state, matrix.beside(state), first)
+        return state
+
+    def pull(self, gradient: Tensor) -> Tensor:
+        """The gradient before the wall."""
+        for first, _, inverse in self._groups:
+            gradient = _apply_matrix(gradient, inverse.beside(gradient), first)
+        return gradient
+
+
+@dataclass
+class Monomial:
+    """Any stretch of X, CX, CZ, S, SWAP ...: new[i] = phases[i] * old[source[i]]."""
+
+    source: NDArray[np.int64]
+    phases: NDArray[np.complex128]
+
+    def close(self) -> None:
+        """Called once, when no gate will be added any more."""
+        moves = not np.array_equal(self.source, np.arange(len(self.source)))
+        phases = self.phases if np.any(self.phases.imag) else self.phases.real
+        self._source = Constant(self.source) if moves else None
+        self._back = Constant(np.argsort(self.source))
+        self._phases = Constant(phases) if np.any(phases != 1) else None
+        self._conjugates = Constant(phases.conj())
+
+    def apply(self, state: Tensor) -> Tensor:
+        """The state behind the step."""
+        if self._source is not None:
+            state = state.index_select(1, self._source.beside(state))
+        return state if self._phases is None else state * self._phases.beside(state)
+
+    def pull(self, gradient: Tensor) -> Tensor:
+        """The gradient before the step."""
+        if self._phases is not None:
+            gradient = gradient * self._conjugates.beside(gradient)
+        return gradient if self._source is None else gradient.index_select(1, self._back.beside(gradient))
+
+
+@dataclass
+class Diagonal:
+    """Any stretch of RZ, RZZ, controlled phases on some wires: multiplies by exp(i * angles @ table)."""
+
+    n: int
+    wires: tuple[int, ...] = ()
+    gates: list[Gate] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Called once, when no gate will be added any more."""
+        rows = []
+        for gate in self.gates:
+            local = local_index(tuple(self.wires.index(wire) for wire in gate.wires), len(self.wires))
+            rows.append(-np.diag(ROTATIONS[gate.name].generator).real[local])
+        table = np.stack(rows)  # minus the generators' eigenvalues, (gates, 2**wires)
+        if self.wires != tuple(range(self.n)):
+            table = table[:, local_index(self.wires, self.n)]
+        self._table = Constant(table)
+        self._transposed = Constant(np.ascontiguousarray(table.T))
+        self.order = Constant(np.array([gate.slot for gate in self.gates]))
+
+    def factor(self, angles: Tensor) -> Tensor:
+        """The diagonal, (B, 2**n)."""
+        phase = angles.index_select(1, self.order.beside(angles)) @ self._table.beside(angles)
+        return torch.polar(torch.ones_like(phase), phase)
+
+    def pull(self, gradient: Tensor, state: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient before the step and that of the angles, (B, gates); `state` is the one behind it."""
+        slopes = -(gradient.conj() * state).imag @ self._transposed.beside(state.real)
+        return gradient * factor.conj(), slopes
+
+
+Step = RyWall | FixedWall | Monomial | Diagonal
+
+
+def local_index(wires: tuple[int, ...], n: int) -> NDArray[np.int64]:
+    """For every basis state of n qubits the value of its bits on some wires, the first wire the most significant."""
+    index = np.arange(2**n)
+    local = np.zeros_like(index)
+    for wire in wires:
+        local = 2 * local + ((index >> (n - 1 - wire)) & 1)
+    return local
+
+
+def real_dtype(tensor: Tensor) -> torch.dtype:
+    """float64 or float32, the precision of a tensor."""
+    return torch.float64 if tensor.dtype in (torch.float64, torch.complex128) else torch.float32
+
+
+def complex_dtype(tensor: Tensor) -> torch.dtype:
+    """complex128 or complex64, the precision of a tensor."""
+    return torch.complex128 if real_dtype(tensor) == torch.float64 else torch.complex64
+
+
+def _neighbours(wires: list[int]) -> list[list[int]]:
+    """Cut sorted wires into runs of neighbours of at most WALL_WIRES."""
+    runs: list[list[int]] = []
+    for wire in wires:
+        if runs and runs[-1][-1] == wire - 1 and len(runs[-1]) < WALL_WIRES:
+            runs[-1].append(wire)
+        else:
+            runs.append([wire])
+    return runs
+
+
+def _ry_generators(count: int) -> NDArray[np.float64]:
+    """d RY/d angle = RY @ [[0, -1/2], [1/2, 0]] on each of `count` wires, shape (4**count, count)."""
+    columns = []
+    for position in range(count):
+        before, after = np.eye(2**position), np.eye(2 ** (count - 1 - position))
+        columns.append(np.kron(np.kron(before, [[0, -0.5], [0.5, 0]]), after).ravel())
+    return np.stack(columns, axis=1)
+
+
+def _kron(factors: Tensor) -> Tensor:
+    """Kronecker product along dim 1: (B, k, r, c) -> (B, r**k, c**k), the first factor the most significant."""
+    count = factors.shape[1]
+    if count == 1:
+        return factors[:, 0]
+    if count % 2:
+        return _kron_pairs(_kron(factors[:, :-1]).unsqueeze(1), factors[:, -1:])[:, 0]
+    return _kron(_kron_pairs(factors[:, 0::2], factors[:, 1::2]))
+
+
+def _kron_pairs(left: Tensor, right: Tensor) -> Tensor:
+    """Kronecker products of (B, k, r, c) and (B, k, s, d): (B, k, r s, c d)."""
+    (b, k, r, c), (_, _, s, d) = left.shape, right.shape
+    product = left.reshape(b, k, r, 1, c, 1) * right.reshape(b, k, 1, s, 1, d)
+    return product.reshape(b, k, r * s, c * d)
+
+
+def _apply_matrix(state: Tensor, matrix: Tensor, first: int) -> Tensor:
+    """Apply a matrix (K, K) or (B, K, K) on neighbouring wires, the first of which is `first`."""
+    batch, size = len(state), matrix.shape[-1]
+    if matrix.is_complex() and not state.is_complex():
+        state = state.to(matrix.dtype)
+    left = 2**first
+    right = state.shape[1] // (left * size)
+    as_real = state.is_complex() and not matrix.is_complex()
+    work = torch.view_as_real(state) if as_real else state
+    if left == 1:
+        result = matrix @ work.reshape(batch, size, -1)
+    elif right == 1 and not as_real:
+        result = work.reshape(batch, left, size) @ matrix.transpose(-2, -1)
+    else:
+        broadcast = matrix.unsqueeze(1) if matrix.dim() == 3 else matrix
+        result = broadcast @ work.reshape(batch, left, size, -1)
+    return torch.view_as_complex(result.reshape(batch, -1, 2)) if as_real else result.reshape(batch, -1)
+
+
+def _wires_first(state: Tensor, first: int, count: int) -> Tensor:
+    """A state as real (B, K, everything else), K = 2**count for neighbouring wires."""
+    work = torch.view_as_real(state) if state.is_complex() else state
+    if first == 0:
+        return work.reshape(len(state), 2**count, -1)
+    return work.reshape(len(state), 2**first, 2**count, -1).transpose(1, 2).flatten(2)
