@@ -161,6 +161,15 @@ class Circuit:
             angles |= np.any(self.weight_map != 0, axis=0)
         return np.concatenate([np.full(self.n_amplitudes, features), angles])
 
+    def amplitude_index(self) -> NDArray[np.int64]:
+        """Index in the whole state (2**n_qubits) of each amplitude of the initial state; [0] where it is |0...0>."""
+        wires, n = self.amplitude_wires, self.n_qubits
+        local = np.arange(2 ** len(wires))
+        index = np.zeros_like(local)
+        for position, wire in enumerate(wires):
+            index |= ((local >> (len(wires) - 1 - position)) & 1) << (n - 1 - wire)
+        return index
+
     def expanded(self) -> "Circuit":
         """The same circuit with its initial state prepared by RY and CX gates (itself if there is none to prepare)."""
         if self.n_amplitudes == 0:

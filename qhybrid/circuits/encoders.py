@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,15 +98,31 @@ class AmplitudeEncoder:
         missing = 2**self.n_qubits - self.n_features
         if missing:
             x = torch.nn.functional.pad(x, (0, missing), value=self.padding)
-        # The direction does not depend on the size, so a constant factor that keeps squares from over- and
-        # underflowing changes neither values nor gradients.
-        largest = x.detach().abs().amax(dim=1, keepdim=True)
+        return _Direction.apply(x)  # type: ignore[no-any-return]
+
+
+class _Direction(torch.autograd.Function):
+    """x / |x|, (B, S), one node in torch's graph; a zero vector becomes e_0 and passes no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        # The direction does not depend on the size: dividing by the largest keeps squares from over- and underflowing.
+        largest = x.abs().amax(dim=1, keepdim=True)
         zero = largest == 0
-        x = x / torch.where(zero, torch.ones_like(largest), largest)
-        first_basis_state = torch.zeros_like(x)
-        first_basis_state[:, 0] = 1
-        x = torch.where(zero, first_basis_state, x)
-        return x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        largest = largest.masked_fill(zero, 1.0)
+        scaled = x / largest
+        scaled[:, :1].masked_fill_(zero, 1.0)
+        norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+        direction = scaled / norm
+        ctx.save_for_backward(direction, (largest * norm).masked_fill(zero, torch.inf))
+        return direction
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        direction, norm = ctx.saved_tensors
+        along = (gradient * direction).sum(dim=1, keepdim=True)
+        return (gradient - along * direction) / norm
 
 
 def multiplexer_angles(amplitudes: Tensor) -> Tensor:

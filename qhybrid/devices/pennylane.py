@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -150,7 +150,7 @@ class PennyLaneDevice(AdjointDevice):
         tapes = [factory.inverse_tape(bra, row) for bra, row in zip(bras, rows, strict=True)]
         with _few_threads(n):
             pulled = np.stack(device.execute(tapes)) * norms
-        return 2 * pulled.real[:, factory.amplitude_index]
+        return 2 * pulled.real[:, circuit.amplitude_index()]
 
     def _execute(
         self,
@@ -223,14 +223,6 @@ class TapeFactory:
             [operation for wire, pauli in basis.paulis for operation in _to_z_basis(pauli, wire)]
             for basis in measurement_bases(circuit.observables)
         ]
-
-    @cached_property
-    def amplitude_index(self) -> NDArray[np.int64]:
-        """Index in the whole state of each amplitude of the initial state."""
-        wires, n = self.circuit.amplitude_wires, self.circuit.n_qubits
-        local = np.arange(2 ** len(wires))
-        bits = [((local >> (len(wires) - 1 - i)) & 1) << (n - 1 - wire) for i, wire in enumerate(wires)]
-        return np.asarray(sum(bits))
 
     def tape(
         self,

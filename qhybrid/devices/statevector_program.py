@@ -4,6 +4,8 @@ A circuit of RY, CX, CZ stays in real numbers. The reverse pass is written out (
 hundred), which makes a small layer three times faster than recording each operation.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,10 @@ from qhybrid.devices.statevector_steps import (
     RyWall,
     Step,
     complex_dtype,
-    local_index,
 )
 
+SINGLE_THREAD_ELEMENTS = 2**16
+"""Up to this many amplitudes in a batch one thread is used."""
 DIAGONAL_WIRES = 8
 """Most wires that the rotations of one diagonal step act on."""
 
@@ -45,13 +48,27 @@ class StatevectorProgram:
         members = {flips: [i for i, word in enumerate(words) if word.flips(self.n) == flips] for flips in self._flips}
         self._phases = {flips: Constant(self._phase_table(members[flips])) for flips in self._flips}
         self._order = np.argsort([index for flips in self._flips for index in members[flips]])
-        self._amplitude_index = Constant(amplitude_index(circuit)) if circuit.n_amplitudes else None
+        index = circuit.amplitude_index()
+        self._amplitude_index = Constant(index)
+        self._whole_state_given = np.array_equal(index, np.arange(2**self.n))
 
     def expectations(self, parameters: Tensor) -> Tensor:
         """(B, S + P) amplitudes and angles -> (B, M) exact expectation values, differentiable once."""
         if torch.is_grad_enabled() and parameters.requires_grad:
             return _Expectations.apply(parameters, self)  # type: ignore[no-any-return]
-        return self.measure(self.states(parameters)[0][-1])
+        with self.few_threads(parameters):
+            return self.measure(self.states(parameters)[0][-1])
+
+    @contextmanager
+    def few_threads(self, parameters: Tensor) -> Iterator[None]:
+        """One torch thread while a small batch runs: waking the others costs more than they save."""
+        threads = torch.get_num_threads()
+        small = len(parameters) * 2**self.n <= SINGLE_THREAD_ELEMENTS
+        try:
+            torch.set_num_threads(1 if small else threads)
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def states(self, parameters: Tensor) -> tuple[list[Tensor], list[Any]]:
         """The state before the first step and behind each one (B, 2**n), and what each step was made of."""
@@ -104,7 +121,9 @@ class StatevectorProgram:
                 gradient.index_add_(1, step.order.beside(parameters) + n_amplitudes, slopes)
             else:
                 bra = step.pull(bra)
-        if self._amplitude_index is not None:
+        if self._whole_state_given:
+            gradient[:, :n_amplitudes] = bra.real
+        elif n_amplitudes:
             gradient[:, :n_amplitudes] = bra.real.index_select(1, self._amplitude_index.beside(bra))
         return gradient
 
@@ -125,15 +144,15 @@ class StatevectorProgram:
 
     def _initial_state(self, parameters: Tensor) -> Tensor:
         """|0...0>, or the given amplitudes on the circuit's amplitude wires and |0> on the others."""
-        shape = (len(parameters), 2**self.n)
-        if self._amplitude_index is None:
-            state = torch.zeros(shape, dtype=parameters.dtype, device=parameters.device)
-            state[:, 0] = 1
+        amplitudes = parameters[:, : self.circuit.n_amplitudes]
+        if self._whole_state_given:
+            state = amplitudes.contiguous()
         else:
-            amplitudes = parameters[:, : self.circuit.n_amplitudes]
-            index = self._amplitude_index.beside(parameters)
-            state = torch.zeros(shape, dtype=parameters.dtype, device=parameters.device)
-            state = state.index_copy(1, index, amplitudes)
+            state = torch.zeros(len(parameters), 2**self.n, dtype=parameters.dtype, device=parameters.device)
+            if self.circuit.n_amplitudes:
+                state.index_copy_(1, self._amplitude_index.beside(parameters), amplitudes)
+            else:
+                state[:, 0] = 1
         return state if self.is_real else state.to(complex_dtype(state))
 
     def _phase_table(self, members: list[int]) -> NDArray[np.generic]:
@@ -146,27 +165,18 @@ class _Expectations(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, parameters: Tensor, program: StatevectorProgram) -> Tensor:
-        states, ctx.made = program.states(parameters)
         ctx.program = program
-        ctx.states = states
         ctx.save_for_backward(parameters)
-        return program.measure(states[-1])
+        with program.few_threads(parameters):
+            ctx.states, ctx.made = program.states(parameters)
+            return program.measure(ctx.states[-1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         (parameters,) = ctx.saved_tensors
-        return ctx.program.gradient(parameters, ctx.states, ctx.made, cotangent), None
-
-
-def amplitude_index(circuit: Circuit) -> NDArray[np.int64]:
-    """Index in the whole state of each amplitude of the circuit's initial state."""
-    wires, n = circuit.amplitude_wires, circuit.n_qubits
-    local = np.arange(2 ** len(wires))
-    index = np.zeros_like(local)
-    for position, wire in enumerate(wires):
-        index |= ((local >> (len(wires) - 1 - position)) & 1) << (n - 1 - wire)
-    return index
+        with ctx.program.few_threads(parameters):
+            return ctx.program.gradient(parameters, ctx.states, ctx.made, cotangent), None
 
 
 def schedule(circuit: Circuit) -> list[Step]:
@@ -176,7 +186,7 @@ def schedule(circuit: Circuit) -> list[Step]:
         for gate in _elementary(whole):
             step = _home(placed, gate, circuit.n_qubits)
             wires = next(wires for other, wires in placed if other is step)
-            _add(step, gate, circuit.n_qubits)
+            _add(step, gate)
             wires.update(gate.wires)
     for step, _ in placed:
         step.close()
@@ -202,7 +212,7 @@ def _elementary(gate: Gate) -> list[Gate]:
 
 def _home(placed: list[tuple[Step, set[int]]], gate: Gate, n: int) -> Step:
     """The earliest step that a gate can join, or a new one at the end."""
-    kind: type[Step]
+    kind: type[RyWall] | type[FixedWall] | type[Monomial] | type[Diagonal]
     if gate.slot is not None:
         kind = RyWall if gate.name == "ry" else Diagonal
     else:
@@ -216,15 +226,12 @@ def _home(placed: list[tuple[Step, set[int]]], gate: Gate, n: int) -> Step:
         if touched:
             break
     if found is None:
-        if kind is Monomial:
-            found = Monomial(np.arange(2**n), np.ones(2**n, dtype=complex))
-        else:
-            found = FixedWall() if kind is FixedWall else RyWall(n) if kind is RyWall else Diagonal(n)
+        found = FixedWall() if kind is FixedWall else kind(n)
         placed.append((found, set()))
     return found
 
 
-def _add(step: Step, gate: Gate, n: int) -> None:
+def _add(step: Step, gate: Gate) -> None:
     """Put a gate behind those that a step already has."""
     if isinstance(step, RyWall):
         assert gate.slot is not None
@@ -236,23 +243,7 @@ def _add(step: Step, gate: Gate, n: int) -> None:
         (wire,) = gate.wires
         step.factors[wire] = FIXED[gate.name] @ step.factors.get(wire, np.eye(2, dtype=complex))
     else:
-        source, phases = _monomial(FIXED[gate.name], gate.wires, n)
-        step.phases = phases * step.phases[source]
-        step.source = step.source[source]
-
-
-def _monomial(
-    matrix: NDArray[np.complex128], wires: tuple[int, ...], n: int
-) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
-    """Source index and phase of every basis state under a gate with one entry a row."""
-    local = local_index(wires, n)
-    column = np.argmax(np.abs(matrix), axis=1)
-    source = np.arange(2**n)
-    for position, wire in enumerate(wires):
-        wanted = (column[local] >> (len(wires) - 1 - position)) & 1
-        shift = n - 1 - wire
-        source = (source & ~(1 << shift)) | (wanted << shift)
-    return source, matrix[local, column[local]]
+        step.gates.append(gate)
 
 
 def _is_real(step: Step) -> bool:

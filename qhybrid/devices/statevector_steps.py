@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Gate
-from qhybrid.circuits.gates import ROTATIONS
+from qhybrid.circuits.gates import FIXED, ROTATIONS
 
 WALL_WIRES = 4
 """Most wires that are joined into one matrix."""
@@ -131,33 +131,55 @@ class FixedWall:
         return gradient
 
 
-@dataclass
 class Monomial:
-    """Any stretch of X, CX, CZ, S, SWAP ...: new[i] = phases[i] * old[source[i]]."""
+    """Any stretch of X, CX, CZ, S, SWAP ...: new[i] = phases[i] * old[source[i]].
 
-    source: NDArray[np.int64]
-    phases: NDArray[np.complex128]
+    Args:
+        n: Number of qubits.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.gates: list[Gate] = []
 
     def close(self) -> None:
         """Called once, when no gate will be added any more."""
-        moves = not np.array_equal(self.source, np.arange(len(self.source)))
+        wires = [wire for gate in self.gates for wire in gate.wires]
+        # Only the span of wires that it touches is permuted: whole rows move where the last qubits are not in it.
+        first, self._span = min(wires), 2 ** (max(wires) - min(wires) + 1)
+        self._left = 2**first
+        source, self.phases = np.arange(self._span), np.ones(self._span, dtype=complex)
+        for gate in self.gates:
+            local = tuple(wire - first for wire in gate.wires)
+            gate_source, gate_phases = _monomial(FIXED[gate.name], local, max(wires) - first + 1)
+            self.phases = gate_phases * self.phases[gate_source]
+            source = source[gate_source]
         phases = self.phases if np.any(self.phases.imag) else self.phases.real
-        self._source = Constant(self.source) if moves else None
-        self._back = Constant(np.argsort(self.source))
-        self._phases = Constant(phases) if np.any(phases != 1) else None
-        self._conjugates = Constant(phases.conj())
+        self._source = None if np.array_equal(source, np.arange(self._span)) else Constant(source)
+        self._back = Constant(np.argsort(source))
+        self._phases = Constant(phases[:, None]) if np.any(phases != 1) else None
+        self._conjugates = Constant(phases.conj()[:, None])
 
     def apply(self, state: Tensor) -> Tensor:
         """The state behind the step."""
+        work = self._view(state)
         if self._source is not None:
-            state = state.index_select(1, self._source.beside(state))
-        return state if self._phases is None else state * self._phases.beside(state)
+            work = work.index_select(2, self._source.beside(state))
+        if self._phases is not None:
+            work = work * self._phases.beside(state)
+        return work.reshape(len(state), -1)
 
     def pull(self, gradient: Tensor) -> Tensor:
         """The gradient before the step."""
+        work = self._view(gradient)
         if self._phases is not None:
-            gradient = gradient * self._conjugates.beside(gradient)
-        return gradient if self._source is None else gradient.index_select(1, self._back.beside(gradient))
+            work = work * self._conjugates.beside(gradient)
+        if self._source is not None:
+            work = work.index_select(2, self._back.beside(gradient))
+        return work.reshape(len(gradient), -1)
+
+    def _view(self, state: Tensor) -> Tensor:
+        return state.view(len(state), self._left, self._span, -1)
 
 
 @dataclass
@@ -202,6 +224,20 @@ def local_index(wires: tuple[int, ...], n: int) -> NDArray[np.int64]:
     for wire in wires:
         local = 2 * local + ((index >> (n - 1 - wire)) & 1)
     return local
+
+
+def _monomial(
+    matrix: NDArray[np.complex128], wires: tuple[int, ...], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
+    """Source index and phase of every basis state under a gate with one entry a row."""
+    local = local_index(wires, n)
+    column = np.argmax(np.abs(matrix), axis=1)
+    source = np.arange(2**n)
+    for position, wire in enumerate(wires):
+        wanted = (column[local] >> (len(wires) - 1 - position)) & 1
+        shift = n - 1 - wire
+        source = (source & ~(1 << shift)) | (wanted << shift)
+    return source, matrix[local, column[local]]
 
 
 def real_dtype(tensor: Tensor) -> torch.dtype:
