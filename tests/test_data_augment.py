@@ -152,6 +152,14 @@ def test_equal_seeds_give_equal_samples_and_leave_torchs_generator_alone(seed, k
     assert not torch.equal(first.images, other.images)
 
 
+@pytest.mark.parametrize("kind", ["diffusion", "geometric"])
+def test_chunks_do_not_change_the_samples(monkeypatch, kind):
+    split, spec = make_split((60, 20)), AugmentSpec(kind=kind)
+    whole = augment(split, spec, seed=0)
+    monkeypatch.setattr("qhybrid.data.augment.CHUNK", 5)
+    torch.testing.assert_close(augment(split, spec, seed=0).images, whole.images)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_channels_are_kept_and_grey_noise_stays_grey(channels):
     synthetic = augment(make_split(channels=channels), AugmentSpec(), seed=0)

@@ -17,6 +17,8 @@ from qhybrid.data.spec import AugmentSpec
 
 MAX_TURN = 15.0
 """Degrees by which the geometric augmentor turns at most, either way."""
+CHUNK = 64
+"""Samples that are worked on at once: enough for one call to be worth it, few enough to stay in the cache."""
 
 
 def noise_schedule(spec: AugmentSpec) -> Tensor:
@@ -141,6 +143,10 @@ def _resized(split: Split, indices: Tensor) -> Tensor:
     return resize(images, split.image_size).clamp(0, 1)
 
 
+def _chunks(n: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, n, CHUNK)]
+
+
 def _brightness(n: int, spec: AugmentSpec, generator: torch.Generator) -> Tensor:
     low, high = spec.brightness
     return low + (high - low) * torch.rand(n, generator=generator)
@@ -151,17 +157,23 @@ def _diffused(originals: Tensor, spec: AugmentSpec, generator: torch.Generator) 
     steps = torch.randint(first, first + spec.steps, (len(originals),), generator=generator)
     brightness = _brightness(len(originals), spec, generator)
     noise = torch.randn(originals.shape, generator=generator)
-    images = compose(diffuse(originals, steps, noise, spec), brightness, spec)
-    return images, [f"t={step}" for step in steps.tolist()]
+    images = [
+        compose(diffuse(originals[part], steps[part], noise[part], spec), brightness[part], spec)
+        for part in _chunks(len(originals))
+    ]
+    return torch.cat(images), [f"t={step}" for step in steps.tolist()]
 
 
 def _turned(originals: Tensor, spec: AugmentSpec, generator: torch.Generator) -> tuple[Tensor, list[str]]:
     degrees = MAX_TURN * (2 * torch.rand(len(originals), generator=generator) - 1)
     flips = torch.rand(len(originals), generator=generator) < 0.5
     brightness = _brightness(len(originals), spec, generator)
-    images = transform_geometrically(originals, degrees, flips, brightness)
+    images = [
+        transform_geometrically(originals[part], degrees[part], flips[part], brightness[part])
+        for part in _chunks(len(originals))
+    ]
     notes = [
         f"turn={angle:.1f}{':flip' if flip else ''}"
         for angle, flip in zip(degrees.tolist(), flips.tolist(), strict=True)
     ]
-    return images, notes
+    return torch.cat(images), notes

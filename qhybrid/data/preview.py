@@ -134,6 +134,8 @@ def _grid(rows: int, columns: int, *, title: str) -> tuple[Any, Any]:
     )
     for axis in axes.flat:
         axis.set_axis_off()
+    characters = int(11 * width)  # a long path keeps its end
+    title = title if len(title) <= characters else "…" + title[len(title) - characters + 1 :]
     figure.text(0.1 / width, 1 - 0.14 / height, title, ha="left", va="top", fontsize=10, fontweight="bold")
     return figure, axes
 

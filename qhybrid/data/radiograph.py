@@ -70,7 +70,7 @@ def chest(x: Array, y: Array, rng: Random, *, clutter: float) -> Array:
 
     spine = rng.choice([rng.uniform(0.08, 0.2), rng.uniform(0.8, 0.95)]) + rng.normal(0, 0.1) * (y - 0.5)
     vertebrae = 1 + 0.18 * np.sin(2 * np.pi * (y * rng.uniform(6, 8) + rng.uniform()))
-    depth = depth + clutter * rng.uniform(0.15, 0.3) * np.exp(-((np.abs(x - spine) / 0.1) ** 4)) * vertebrae
+    depth = depth + clutter * rng.uniform(0.15, 0.3) * np.exp(-np.square(np.square((x - spine) / 0.1))) * vertebrae
 
     slope, sag = rng.normal(0, 0.45), rng.uniform(0.2, 0.6) * rng.choice([-1, 1])
     first, gap = rng.uniform(-0.15, 0.05), rng.uniform(0.17, 0.24)
@@ -79,8 +79,10 @@ def chest(x: Array, y: Array, rng: Random, *, clutter: float) -> Array:
         half = rng.uniform(0.028, 0.04)
         across = (y - middle) / half
         # The dense cortex lies along the edges of a rib, so its borders show more than its middle.
-        shell = np.exp(-(((np.abs(across) - 0.85) / 0.3) ** 2))
-        depth = depth + clutter * rng.uniform(0.04, 0.1) * (0.7 * np.exp(-(across**6)) + 0.5 * shell)
+        shell = np.exp(-np.square((np.abs(across) - 0.85) / 0.3))
+        depth = depth + clutter * rng.uniform(0.04, 0.1) * (
+            0.7 * np.exp(-np.square(across) * np.square(np.square(across))) + 0.5 * shell
+        )
 
     dome = rng.uniform(0.76, 0.95) + rng.uniform(0.3, 0.9) * (x - rng.uniform(0.25, 0.75)) ** 2
     return np.asarray(depth + clutter * rng.uniform(0.2, 0.45) * _step(y - dome, 0.009))
@@ -90,7 +92,7 @@ def tissue(size: int, rng: Random) -> Array:
     """(size, size) soft-tissue texture, an optical depth of zero mean."""
     texture = np.zeros((size, size))
     for share, weight in ((0.2, 0.07), (0.07, 0.035), (0.022, 0.015)):
-        field = gaussian_filter(rng.standard_normal((size, size)), share * size, mode="reflect")
+        field = gaussian_filter(rng.standard_normal((size, size)), share * size, mode="reflect", truncate=2.5)
         texture += weight * field / max(float(field.std()), 1e-12)
     return texture
 
@@ -120,9 +122,9 @@ def expose(depth: Array, rng: Random, *, photons: float, motion: float) -> Array
         point spread and Poisson noise.
     """
     scatter = 0.18
-    intensity = (np.exp(-depth) + scatter * gaussian_filter(np.exp(-depth), 0.15 * len(depth), mode="reflect")) / (
-        1 + scatter
-    )
+    primary = np.exp(-depth)
+    veil = gaussian_filter(primary, 0.15 * len(depth), mode="reflect", truncate=2.5)
+    intensity = (primary + scatter * veil) / (1 + scatter)
     blurred = gaussian_filter(convolve(intensity, _motion_kernel(motion, rng), mode="reflect"), 0.45, mode="reflect")
     counts = rng.poisson(photons * blurred) / photons
     return np.asarray(gaussian_filter(counts, 0.35, mode="reflect"))
