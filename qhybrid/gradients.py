@@ -80,6 +80,8 @@ def expectation_values(
         Expectation values, shape (B, M). With parameter-shift and spsa the shifted rows run in the same call as the
         values themselves: one job.
     """
+    if not len(angles):
+        return angles[:, :1].expand(0, program.circuit.n_observables)
     wants_gradient = torch.is_grad_enabled() and angles.requires_grad and bool(columns.any())
     if diff_method == "backprop" and shots is None:
         return device.run(program, angles, shots=None, seed=None).values

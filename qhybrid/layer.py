@@ -146,7 +146,10 @@ class QuantumLayer(nn.Module):
         """
         rows, weights, dtype = self._inputs(features)
         angles = self.program.circuit.parameters(rows, weights)
-        estimates = self.device.run(self.program, angles, shots=self.shots, seed=self._next_seed())
+        if len(angles):
+            estimates = self.device.run(self.program, angles, shots=self.shots, seed=self._next_seed())
+        else:
+            estimates = Estimates.exact(angles.new_zeros(0, self.n_observables))
         shape = (*features.shape[:-1], self.n_observables)
         return Estimates(estimates.values.to(dtype).reshape(shape), estimates.stderr.to(dtype).reshape(shape))
 

@@ -79,8 +79,6 @@ class PennyLaneDevice(AdjointDevice):
         factory: TapeFactory = program.compiled
         bases = measurement_bases(program.circuit.observables)
         self.tracker.count(circuits=len(angles) * (len(bases) if shots else 1), shots=shots)
-        if not len(angles):
-            return Estimates.exact(angles.new_zeros(0, program.circuit.n_observables))
         if shots is None:
             return Estimates.exact(self._execute(program, angles, factory.expectations).to(angles))
         if self.is_statevector:
@@ -114,10 +112,10 @@ class PennyLaneDevice(AdjointDevice):
             qml.devices.ExecutionConfig(gradient_method="adjoint", use_device_gradient=True)
         )
         with _few_threads(circuit.n_qubits):
-            if len(slots) and len(rows):
+            if len(slots):
                 values, jacobians = device.execute_and_compute_derivatives(tapes, config)
             else:
-                values, jacobians = device.execute(tapes, config) if len(rows) else [], []
+                values, jacobians = device.execute(tapes, config), []
         jacobian = np.reshape(np.asarray(jacobians, dtype=float), (len(rows), circuit.n_observables, len(slots)))
         exact = Estimates.exact(
             torch.from_numpy(np.reshape(np.asarray(values, dtype=float), (len(rows), -1))).to(angles)

@@ -1,0 +1,356 @@
+"""The conformance suite that every device passes: `qhybrid doctor --device NAME` and tests/test_conformance.py.
+
+Each check compares a device with an independent computation: a dense simulation gate by gate (`reference_values`) that
+shares no code with any driver, differentiated by torch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qhybrid import catalog
+from qhybrid.circuits.circuit import Circuit
+from qhybrid.circuits.gates import FIXED, PAULIS, ROTATIONS
+from qhybrid.circuits.spec import load_circuit
+from qhybrid.devices.base import Device
+from qhybrid.devices.spec import load_device
+from qhybrid.errors import InputError, QHybridError
+from qhybrid.gradients import DIFF_METHODS
+from qhybrid.layer import QuantumLayer
+
+EXACT = 1e-10
+"""Largest difference between exact values or gradients of two devices in double precision."""
+SINGLE = 1e-6
+"""The same for features and weights in single precision."""
+SIGMAS = 5.0
+"""Largest difference of an estimate from shots, in standard errors."""
+SHOTS = 4000
+BATCH = 3
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found.
+
+    Args:
+        name: What was checked.
+        passed: None where the device does not offer what the check is about.
+        detail: The largest difference seen, or what went wrong.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+class Failed(Exception):
+    """A device does not do what it must; the message says what and by how much."""
+
+
+class NotApplicable(Exception):
+    """The device does not offer what the check is about."""
+
+
+def reference_values(circuit: Circuit, features: Tensor, weights: Tensor) -> Tensor:
+    """Expectation values by dense matrices, gate by gate and sample by sample, in double precision.
+
+    Args:
+        circuit: Any circuit.
+        features: Shape (B, F), float64.
+        weights: Shape (W,), float64.
+
+    Returns:
+        Shape (B, M), differentiable by torch.
+    """
+    columns = circuit.parameters(features, weights)
+    return torch.stack([_reference_row(circuit, row) for row in columns])
+
+
+def _reference_row(circuit: Circuit, row: Tensor) -> Tensor:
+    n, n_amplitudes = circuit.n_qubits, circuit.n_amplitudes
+    state = torch.zeros(2**n, dtype=torch.complex128)
+    if n_amplitudes:
+        state = state.index_put((torch.as_tensor(circuit.amplitude_index()),), row[:n_amplitudes].to(state.dtype))
+    else:
+        state[0] = 1
+    for gate in circuit.gates:
+        if gate.slot is None:
+            unitary = torch.as_tensor(FIXED[gate.name])
+        else:
+            levels, basis = torch.linalg.eigh(torch.as_tensor(ROTATIONS[gate.name].generator))
+            unitary = basis @ torch.diag(torch.exp(-1j * row[n_amplitudes + gate.slot] * levels)) @ basis.conj().T
+        state = _applied(unitary, gate.wires, state, n)
+    values = []
+    for word in circuit.observables:
+        moved = state
+        for wire, pauli in word.factors:
+            moved = _applied(torch.as_tensor(PAULIS[pauli]), (wire,), moved, n)
+        values.append(torch.vdot(state, moved).real)
+    return torch.stack(values)
+
+
+def _applied(matrix: Tensor, wires: tuple[int, ...], state: Tensor, n: int) -> Tensor:
+    """A matrix on some wires of one state vector."""
+    k = len(wires)
+    tensor = torch.tensordot(matrix.reshape((2,) * (2 * k)), state.reshape((2,) * n), (list(range(k, 2 * k)), wires))
+    return tensor.movedim(list(range(k)), wires).reshape(-1)
+
+
+def random_circuit(generator: np.random.Generator, n_qubits: int = 3, n_gates: int = 12) -> Circuit:
+    """A circuit of random gates, wires and Pauli words, with features and weights in random slots.
+
+    Args:
+        generator: Of the draws.
+        n_qubits: Number of qubits, at least 2.
+        n_gates: Number of gates behind an angle encoding.
+    """
+    from qhybrid.circuits.builder import CircuitBuilder
+    from qhybrid.circuits.encoders import AngleEncoder
+    from qhybrid.circuits.gates import n_wires
+    from qhybrid.circuits.observables import PauliWord
+
+    builder = CircuitBuilder(n_qubits)
+    rows = builder.encode(AngleEncoder(0, n_qubits, scale=float(generator.uniform(0.5, 2)), squash="tanh"))
+    for wire, row in enumerate(rows):
+        builder.rotation(str(generator.choice(["rx", "ry"])), (wire,), encoding={row: 1.0})
+    for _ in range(n_gates):
+        name = str(generator.choice([*FIXED, *ROTATIONS]))
+        wires = tuple(int(wire) for wire in generator.permutation(n_qubits)[: n_wires(name)])
+        if name not in ROTATIONS:
+            builder.fixed(name, wires)
+        elif generator.random() < 0.3:
+            factor = float(generator.normal())
+            builder.rotation(name, wires, encoding={int(generator.choice(rows)): factor}, offset=factor)
+        else:
+            builder.rotation(name, wires, weights={builder.new_weight(): 1.0})
+    words = []
+    for _ in range(3):
+        letters = generator.choice(list("IXYZ"), size=n_qubits)
+        letters[int(generator.integers(n_qubits))] = "Z"
+        words.append(PauliWord(tuple((wire, str(p)) for wire, p in enumerate(letters) if p != "I")))
+    return builder.circuit("random", tuple(words))
+
+
+def _inputs(circuit: Circuit, seed: int = 7) -> tuple[Tensor, Tensor]:
+    """Features (B, F) and a cotangent (B, M) for a check."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(BATCH, circuit.n_features, generator=generator, dtype=torch.float64)
+    return features, torch.randn(BATCH, circuit.n_observables, generator=generator, dtype=torch.float64)
+
+
+def _layer(device: Device, circuit: Circuit, **settings: object) -> QuantumLayer:
+    layer = QuantumLayer(circuit, device, **settings)  # type: ignore[arg-type]
+    return layer.double()
+
+
+def _largest(difference: Tensor) -> float:
+    return float(difference.detach().abs().max()) if difference.numel() else 0.0
+
+
+def check_values(device: Device, circuits: Sequence[Circuit]) -> str:
+    """Exact expectation values equal the reference, in double and in single precision."""
+    _need(device.capabilities.analytic, "exact values")
+    worst = 0.0
+    for circuit in circuits:
+        layer = _layer(device, circuit)
+        features, _ = _inputs(circuit)
+        difference = _largest(layer(features) - reference_values(circuit, features, layer.weights))
+        worst = max(worst, difference)
+        _demand(difference < EXACT, f"{circuit.name}: values differ by {difference:.1e}, allowed {EXACT:.0e}")
+        narrow = layer.float()
+        exact = reference_values(circuit, features.float().double(), narrow.weights.double())
+        difference = _largest(narrow(features.float()).double() - exact)
+        _demand(difference < SINGLE, f"{circuit.name}: single-precision values differ by {difference:.1e}")
+    return f"largest difference {worst:.0e}"
+
+
+def check_gradients(device: Device, circuits: Sequence[Circuit]) -> str:
+    """The gradients of every exact method equal those of the reference, for features and for weights."""
+    _need(device.capabilities.analytic, "exact values")
+    worst = 0.0
+    methods = [m for m in DIFF_METHODS if m in device.capabilities.diff_methods and m != "spsa"]
+    for circuit in circuits:
+        features, cotangent = _inputs(circuit)
+        for method in methods:
+            layer = _layer(device, circuit, diff_method=method)
+            ours, theirs = features.clone().requires_grad_(), features.clone().requires_grad_()
+            got = torch.autograd.grad((layer(ours) * cotangent).sum(), [ours, layer.weights], allow_unused=True)
+            values = reference_values(circuit, theirs, layer.weights)
+            wanted = torch.autograd.grad((values * cotangent).sum(), [theirs, layer.weights], allow_unused=True)
+            for what, mine, reference in zip(("features", "weights"), got, wanted, strict=True):
+                if mine is None or reference is None:
+                    _demand(mine is reference or layer.weights.numel() == 0, f"{circuit.name}: no gradient of {what}")
+                    continue
+                difference = _largest(mine - reference)
+                worst = max(worst, difference)
+                _demand(difference < EXACT, f"{circuit.name}: {method} of {what} differs by {difference:.1e}")
+    return f"{', '.join(methods)}; largest difference {worst:.0e}"
+
+
+def check_zero_features(device: Device, circuits: Sequence[Circuit]) -> str:
+    """An all-zero feature vector gives finite values and gradients."""
+    for circuit in circuits:
+        layer = _layer(device, circuit, shots=None if device.capabilities.analytic else SHOTS)
+        features = torch.zeros(2, circuit.n_features, dtype=torch.float64, requires_grad=True)
+        values = layer(features)
+        _demand(bool(torch.isfinite(values).all()), f"{circuit.name}: values of zero features are not finite")
+        gradients = torch.autograd.grad(values.sum(), [features, layer.weights], allow_unused=True)
+        finite = all(bool(torch.isfinite(g).all()) for g in gradients if g is not None)
+        _demand(finite, f"{circuit.name}: gradients of zero features are not finite")
+    return "finite"
+
+
+def check_batches(device: Device, circuits: Sequence[Circuit]) -> str:
+    """A row's result does not depend on its batch; empty batches work."""
+    shots = None if device.capabilities.analytic else SHOTS
+    for circuit in circuits:
+        layer = _layer(device, circuit, shots=shots)
+        features, _ = _inputs(circuit)
+        with torch.no_grad():
+            whole, alone, empty = layer(features), layer(features[1]), layer(features[:0])
+        _demand(tuple(empty.shape) == (0, circuit.n_observables), f"{circuit.name}: empty batch gives {empty.shape}")
+        allowed = EXACT if shots is None else 2 * SIGMAS / np.sqrt(SHOTS)
+        difference = _largest(whole[1] - alone)
+        _demand(
+            difference < allowed, f"{circuit.name}: a row alone differs by {difference:.1e} from the same in a batch"
+        )
+    return "rows do not depend on their batch"
+
+
+def check_shots(device: Device, circuits: Sequence[Circuit]) -> str:
+    """Estimates from shots lie within five standard errors; a seed repeats them; rows are drawn independently."""
+    _need(device.capabilities.shots, "finite shots")
+    worst = 0.0
+    for circuit in circuits:
+        layers = [_layer(device, circuit, shots=SHOTS, seed=seed) for seed in (11, 11, 12)]
+        for layer in layers[1:]:
+            layer.weights = layers[0].weights
+        row = _inputs(circuit)[0][:1]
+        features = row.expand(20, -1)
+        first, again, other = (layer.estimate(features) for layer in layers)
+        exact = reference_values(circuit, row, layers[0].weights)
+        sigma = torch.sqrt((1 - exact**2).clamp(min=4 / SHOTS) / SHOTS)
+        pull = _largest((first.values - exact) / sigma)
+        worst = max(worst, pull)
+        _demand(pull < SIGMAS + 1, f"{circuit.name}: an estimate is {pull:.1f} standard errors off")
+        mean_pull = _largest((first.values.mean(0, keepdim=True) - exact) / sigma) * np.sqrt(len(features))
+        _demand(mean_pull < SIGMAS, f"{circuit.name}: the mean of 20 estimates is {mean_pull:.1f} standard errors off")
+        _demand(bool((first.stderr > 0).all()), f"{circuit.name}: a standard error is zero")
+        same = torch.equal(first.values, again.values)
+        _demand(same, f"{circuit.name}: the same seed gives other shots")
+        uncertain = exact.abs()[0] < 0.99
+        if bool(uncertain.any()):
+            _demand(not torch.equal(first.values, other.values), f"{circuit.name}: another seed gives the same shots")
+            spread = first.values[:, uncertain].std(0) / sigma[:, uncertain]
+            _demand(bool((spread > 0.3).all()), f"{circuit.name}: equal rows of a batch share their shots")
+    return f"largest deviation {worst:.1f} standard errors of {SHOTS} shots"
+
+
+def check_shot_gradients(device: Device, circuits: Sequence[Circuit]) -> str:
+    """Parameter-shift gradients from shots agree with the exact ones within five standard errors."""
+    _need(device.capabilities.shots, "finite shots")
+    for circuit in circuits:
+        if circuit.n_columns > 64:
+            continue  # hundreds of shifted circuits a row; the exact gradients of these circuits are checked above
+        features, cotangent = _inputs(circuit)
+        layer = _layer(device, circuit, shots=SHOTS, diff_method="parameter-shift", seed=5)
+        got = torch.autograd.grad((layer(features) * cotangent).sum(), layer.weights)[0]
+        exact = reference_values(circuit, features, layer.weights)
+        wanted = torch.autograd.grad((exact * cotangent).sum(), layer.weights)[0]
+        # Each shifted value has at most 1/shots variance; rows add up, two (or four) terms of weight 1/2.
+        sigma = float(torch.sqrt(0.5 * (cotangent.abs().sum(1) ** 2).sum() / SHOTS))
+        pull = _largest(got - wanted) / sigma
+        _demand(pull < SIGMAS, f"{circuit.name}: a gradient from shots is {pull:.1f} standard errors off")
+    return "within five standard errors"
+
+
+def check_spending(device: Device, circuits: Sequence[Circuit]) -> str:
+    """A batch is one job, a gradient step too, and a circuit is compiled once."""
+    circuit = circuits[0]
+    shots = None if device.capabilities.analytic else 100
+    layer = _layer(device, circuit, shots=shots, diff_method="parameter-shift")
+    features, _ = _inputs(circuit)
+    before = device.tracker.to_dict()
+    with torch.no_grad():
+        layer(features)
+    layer(features).sum().backward()
+    spent = {key: value - before[key] for key, value in device.tracker.to_dict().items()}
+    _demand(spent["jobs"] == 2, f"an evaluation and a gradient step took {spent['jobs']} jobs, not 2")
+    _demand(spent["transpilations"] == 0, "a circuit was compiled again")
+    _demand(spent["circuits"] > 2 * len(features), f"only {spent['circuits']} circuits were counted")
+    return "one job a batch, one a gradient step"
+
+
+def check_refusals(device: Device, circuits: Sequence[Circuit]) -> str:
+    """What the device cannot do is an error that says what it can."""
+    circuit = circuits[0]
+    for method in set(DIFF_METHODS) - set(device.capabilities.diff_methods):
+        try:
+            _layer(device, circuit, diff_method=method, shots=None if device.capabilities.analytic else SHOTS)
+        except InputError as error:
+            _demand(device.name in str(error), f"the refusal of {method} does not name the device")
+        else:
+            raise Failed(f"{method} is not refused")
+    for shots in (0, -1, 10**12):
+        try:
+            _layer(device, circuit, shots=shots)
+        except InputError:
+            continue
+        raise Failed(f"shots = {shots} is not refused")
+    return "clear refusals"
+
+
+CHECKS: dict[str, Callable[[Device, Sequence[Circuit]], str]] = {
+    "values": check_values,
+    "gradients": check_gradients,
+    "zero features": check_zero_features,
+    "batches": check_batches,
+    "shots": check_shots,
+    "gradients from shots": check_shot_gradients,
+    "spending": check_spending,
+    "refusals": check_refusals,
+}
+"""Every check by name."""
+
+
+def conformance_circuits(device: Device, *, n_random: int = 3) -> list[Circuit]:
+    """The catalog's circuits that fit a device, and some random ones."""
+    found = [load_circuit(name) for name in catalog.entries("circuits")]
+    generator = np.random.default_rng(2024)
+    found += [random_circuit(generator) for _ in range(n_random)]
+    limit = device.capabilities.max_qubits
+    return [circuit for circuit in found if circuit.n_qubits <= limit]
+
+
+def run_conformance(device: str | Device, circuits: Sequence[Circuit] | None = None) -> Iterator[Check]:
+    """Run every check on a device.
+
+    Args:
+        device: Its name, or an open device.
+        circuits: Circuits to check with; None takes `conformance_circuits`.
+
+    Yields:
+        What each check found, in the order of `CHECKS`.
+    """
+    opened = load_device(device) if isinstance(device, str) else device
+    chosen = conformance_circuits(opened) if circuits is None else circuits
+    for name, check in CHECKS.items():
+        try:
+            yield Check(name, True, check(opened, chosen))
+        except NotApplicable as reason:
+            yield Check(name, None, str(reason))
+        except (Failed, QHybridError) as problem:
+            yield Check(name, False, str(problem))
+
+
+def _need(offered: bool, what: str) -> None:
+    if not offered:
+        raise NotApplicable(f"the device has no {what}")
+
+
+def _demand(holds: bool, message: str) -> None:
+    if not holds:
+        raise Failed(message)
