@@ -1,6 +1,5 @@
 """The classifier: normalised image -> CNN -> pooling -> Linear + ReLU -> head."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,13 +105,20 @@ def parameter_counts(model: HybridClassifier, spec: ModelSpec, *, circuit: str, 
     return {"backbone": total - head, "head": head, "total": total, "quantum_head": matched}
 
 
-def save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a module's state as safetensors, in one piece."""
+def save_weights(module: nn.Module, path: Path, *, best_epoch: int | None = None) -> None:
+    """Write a module's state as safetensors, in one piece; equal states give equal bytes.
+
+    Args:
+        module: What to save.
+        path: The file.
+        best_epoch: Noted in the file's metadata.
+    """
     from safetensors.torch import save
 
     # safetensors takes neither shared nor channels_last memory.
     state = {key: value.detach().cpu().contiguous().clone() for key, value in module.state_dict().items()}
-    content = save(state, metadata=dict(metadata or {}))
+    # One entry only: safetensors writes several in any order.
+    content = save(state, metadata=None if best_epoch is None else {"best_epoch": str(best_epoch)})
     write_atomically(path, lambda file: file.write(content))
 
 

@@ -84,7 +84,8 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         InputError: The file is missing, damaged or lacks an array; names it.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here because np.load leaves a damaged file open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             missing = [name for name in names if name not in file.files]
             if missing:
                 raise InputError(f"{path}: damaged, has no array {missing[0]!r} (it has {', '.join(file.files)})")

@@ -14,7 +14,7 @@ from qhybrid.data.augment import augment
 from qhybrid.data.dataset import ImageDataset, Split
 from qhybrid.data.sources import load_dataset
 from qhybrid.data.transforms import training_transforms
-from qhybrid.errors import InputError, QHybridError
+from qhybrid.errors import InputError
 from qhybrid.experiments.batches import TrainingImages, split_loader, training_loader
 from qhybrid.experiments.checkpoints import (
     read_checkpoint,
@@ -154,11 +154,8 @@ def _finish(run: Run, dataset: ImageDataset, model: HybridClassifier, console: C
     best = read_checkpoint(run.best_checkpoint)
     module.load_state_dict(best["state_dict"])
     for name, split in dataset.splits.items():
-        features = backbone_features(model, split)
-        if not np.isfinite(features.features).all():
-            raise QHybridError("the training diverged: try a smaller train.learning_rate")
-        run.write_features(name, features)
-    save_weights(model, run.path / "model.safetensors", {"format": "qhybrid", "epoch": str(best["epoch"])})
+        run.write_features(name, backbone_features(model, split))
+    save_weights(model, run.path / "model.safetensors", best_epoch=best["epoch"] + 1)
     run.set_state("complete")
     return run
 

@@ -6,6 +6,7 @@ import lightning.pytorch as lightning
 import torch
 from torch.nn import functional
 
+from qhybrid.errors import QHybridError
 from qhybrid.experiments.batches import Batch
 from qhybrid.experiments.model import HybridClassifier
 from qhybrid.experiments.spec import TrainSpec
@@ -45,7 +46,12 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
 
     def _step(self, batch: Batch, split: str) -> torch.Tensor:
         images, labels = batch
-        logits = self.classifier(images)
+        features = self.classifier.backbone_features(images)
+        # Said here, because a quantum layer would only complain about its input.
+        if not torch.isfinite(features).all():
+            epoch = self.current_epoch + 1
+            raise QHybridError(f"the training diverged in epoch {epoch}: try a smaller train.learning_rate")
+        logits = self.classifier.head(features)
         loss = functional.cross_entropy(logits, labels)
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         scores = {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
