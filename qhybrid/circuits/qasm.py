@@ -5,6 +5,8 @@ qubit otherwise); a first comment line is the description. Any gate that Qiskit 
 language will do; final measurements are ignored.
 """
 
+import contextlib
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,22 @@ from openqasm3.parser import QASM3ParsingError, parse
 from openqasm3.visitor import QASMTransformer
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import ParameterExpression
-from qiskit.qasm3.exceptions import QASM3Error
-from qiskit_qasm3_import import ConversionError, convert
+from qiskit_qasm3_import import convert
 
 from qhybrid.circuits.builder import CircuitBuilder
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.encoders import AngleEncoder
 from qhybrid.circuits.gates import FIXED, ROTATIONS
 from qhybrid.circuits.observables import PauliWord
+from qhybrid.circuits.spec import MAX_QUBITS
 from qhybrid.errors import InputError
 
 _INPUT = re.compile(r"_?(?P<kind>x|theta)_?(?P<index>\d*)_?")
 _OBSERVABLES = re.compile(r"^\s*//\s*observables\s*:\s*(.+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*//\s*(?!observables)(.+)$", re.MULTILINE)
+_PLACE = re.compile(r"^(?:line |L)?(\d+)[,:]C?(\d+):? ")
+_MAX_INPUTS = 4096
+_LOOPS = (ast.ForInLoop, ast.WhileLoop)
 _IGNORED = ("barrier", "measure", "id")
 
 
@@ -47,19 +52,35 @@ def read_qasm(path: Path) -> Circuit:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from None
-    try:
-        program = _ScalarInputs().visit(parse(text))
-        imported = convert(program)
-    except QASM3ParsingError as error:
-        reason = str(error).strip() or "syntax error (a bracket, semicolon or quotation mark missing?)"
-        raise InputError(f"{path}: not valid OpenQASM 3: {reason.splitlines()[0]}") from None
-    except (ConversionError, QASM3Error, InputError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        raise InputError(f"{path}: {reason.splitlines()[0]}") from None
+    if not text.strip():
+        raise InputError(f"{path}: is empty")
+    imported = _import(path, text)
     try:
         return _build(imported, path.stem, text)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _import(path: Path, text: str) -> QuantumCircuit:
+    """Let Qiskit read a file, quietly: the grammar's complaints go to stderr, and into the error here."""
+    complaints = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaints):
+            return convert(_ScalarInputs().visit(parse(text)))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except QASM3ParsingError as error:
+        said = complaints.getvalue().strip() or str(error).strip() or "syntax error"
+        raise InputError(f"{path}: not valid OpenQASM 3: {_place(said.splitlines()[0])}") from None
+    except Exception as error:  # Qiskit's importer has no one class for what it cannot read
+        said = getattr(error, "message", None) or str(error).strip() or type(error).__name__
+        raise InputError(f"{path}: cannot be read as a circuit: {_place(said.splitlines()[0])}") from None
+
+
+def _place(message: str) -> str:
+    """Write the place that a message starts with, such as "3,32:" or "L3:C32:", in words."""
+    message = "".join(letter if letter.isprintable() else "?" for letter in message)
+    return _PLACE.sub(r"line \1, column \2: ", message, count=1)
 
 
 class _ScalarInputs(QASMTransformer):  # type: ignore[misc]
@@ -67,6 +88,7 @@ class _ScalarInputs(QASMTransformer):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._arrays: dict[str, int] = {}
+        self._n_qubits = 0
 
     def visit_Program(self, node: ast.Program) -> ast.Program:
         statements: list[Any] = []
@@ -76,12 +98,22 @@ class _ScalarInputs(QASMTransformer):  # type: ignore[misc]
                 dimensions = statement.type.dimensions
                 if len(dimensions) != 1 or not isinstance(dimensions[0], ast.IntegerLiteral):
                     raise InputError(f"input array {name!r} must have one dimension of constant size")
+                if dimensions[0].value > _MAX_INPUTS:
+                    raise InputError(f"input array {name!r} has {dimensions[0].value} elements (at most {_MAX_INPUTS})")
                 self._arrays[name] = dimensions[0].value
                 for index in range(dimensions[0].value):
                     identifier = ast.Identifier(f"{name}{index}")
                     statements.append(ast.IODeclaration(statement.io_identifier, statement.type.base_type, identifier))
+            elif isinstance(statement, _LOOPS):
+                raise InputError(
+                    "a loop has no place in a circuit of gates and final measurements; write the gates out"
+                )
             else:
+                if isinstance(statement, ast.QubitDeclaration):
+                    self._n_qubits += getattr(statement.size, "value", 1)
                 statements.append(self.visit(statement))
+        if self._n_qubits > MAX_QUBITS:
+            raise InputError(f"{self._n_qubits} qubits are declared (at most {MAX_QUBITS})")
         node.statements = statements
         return node
 
@@ -97,14 +129,16 @@ class _ScalarInputs(QASMTransformer):  # type: ignore[misc]
 
 def _build(imported: QuantumCircuit, name: str, text: str) -> Circuit:
     """Turn Qiskit's circuit into ours."""
+    if not imported.num_qubits:
+        raise InputError("no qubit is declared")
     ended: set[int] = set()
     for instruction in imported.data:
-        wires = [imported.find_bit(qubit).index for qubit in instruction.qubits]
+        touched = {imported.find_bit(qubit).index for qubit in instruction.qubits}
         kind = instruction.operation.name
-        if kind not in _IGNORED and ended & set(wires):
+        if kind not in _IGNORED and ended & touched:
             raise InputError(f"gate {kind!r} follows the measurement of a qubit; only final measurements are ignored")
         if kind == "measure":
-            ended.update(wires)
+            ended |= touched
         if kind in ("reset", "if_else", "while_loop", "for_loop", "switch_case", "delay"):
             raise InputError(f"{kind!r} has no place in a circuit of gates and final measurements")
     gates = transpile(
@@ -127,8 +161,10 @@ def _build(imported: QuantumCircuit, name: str, text: str) -> Circuit:
         wires = tuple(gates.find_bit(qubit).index for qubit in instruction.qubits)
         if operation.name in ROTATIONS:
             builder.rotation(operation.name, wires, **_affine(operation.params[0], inputs))
-        elif operation.name not in _IGNORED:
+        elif operation.name in FIXED:
             builder.fixed(operation.name, wires)
+        elif operation.name not in _IGNORED:
+            raise InputError(f"{operation.name!r} has no place in a circuit of gates and final measurements")
     words = _OBSERVABLES.search(text)
     named = [word.strip() for word in words[1].split(",")] if words else [f"Z{i}" for i in range(gates.num_qubits)]
     observables = tuple(PauliWord.parse(word, gates.num_qubits) for word in named)
@@ -138,14 +174,19 @@ def _build(imported: QuantumCircuit, name: str, text: str) -> Circuit:
 
 def _inputs(gates: QuantumCircuit) -> dict[str, tuple[str, int]]:
     """Qiskit parameter's name -> ("x" or "theta", index)."""
-    found = {}
+    found: dict[str, tuple[str, int]] = {}
     for parameter in gates.parameters:
         match = _INPUT.fullmatch(parameter.name)
         if not match:
             raise InputError(
                 f"input {parameter.name!r} is neither a feature (x0, x[0]) nor a weight (theta0, theta[0])"
             )
-        found[parameter.name] = (match["kind"], int(match["index"] or 0))
+        key = (match["kind"], int(match["index"] or 0))
+        if key[1] >= _MAX_INPUTS:
+            raise InputError(f"input {parameter.name!r}: its number must be below {_MAX_INPUTS}")
+        if key in found.values():
+            raise InputError(f"input {parameter.name!r} and another one are both {key[0]}{key[1]}")
+        found[parameter.name] = key
     return found
 
 

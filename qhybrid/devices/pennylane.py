@@ -17,7 +17,7 @@ from qhybrid.circuits.circuit import Circuit, Gate
 from qhybrid.circuits.observables import measurement_bases
 from qhybrid.devices.base import AdjointDevice, Capabilities, Estimates, Program, check_shots, check_size
 from qhybrid.devices.sampling import sample_expectations, shot_error
-from qhybrid.errors import InputError, did_you_mean
+from qhybrid.errors import InputError, QHybridError, did_you_mean
 
 _PLAIN = {"x": qml.X, "y": qml.Y, "z": qml.Z, "h": qml.Hadamard, "s": qml.S, "t": qml.T, "sx": qml.SX}
 _PLAIN |= {"cx": qml.CNOT, "cy": qml.CY, "cz": qml.CZ, "swap": qml.SWAP}
@@ -62,6 +62,7 @@ class PennyLaneDevice(AdjointDevice):
         self.is_statevector = self.short_name in _STATEVECTOR_DEVICES
         self.capabilities = Capabilities(
             diff_methods=tuple(methods),
+            analytic=not self.short_name.startswith("qiskit."),  # these sample even where no shots are asked for
             state_preparation=self.is_statevector or self.short_name in ("default.mixed", "reference.qubit"),
         )
         self._open(1)  # says at once if it does not start here
@@ -171,7 +172,14 @@ class PennyLaneDevice(AdjointDevice):
             return torch.stack(list(results), dim=1) if results[0].dim() == 1 else results[0]
         tapes = [factory.tape(row, measurements, rotation, shots=shots) for row in np.asarray(angles.detach().cpu())]
         with _few_threads(program.circuit.n_qubits):
-            results = device.execute(tapes) if self.is_statevector else qml.execute(tapes, device, diff_method=None)
+            if self.is_statevector:
+                results = device.execute(tapes)
+            else:
+                try:
+                    results = qml.execute(tapes, device, diff_method=None)
+                except Exception as error:  # whatever a plug-in raises: say which one it was
+                    reason = f"{type(error).__name__}: {_first_line(error)}"
+                    raise QHybridError(f"device {self.name!r} failed on {program.circuit.name}: {reason}") from error
         return torch.from_numpy(np.reshape(np.asarray(results, dtype=float), (len(tapes), -1)))
 
     def _open(self, n_wires: int, *, seed: int | None = None) -> Any:
@@ -182,9 +190,12 @@ class PennyLaneDevice(AdjointDevice):
             try:
                 self._devices[n_wires] = qml.device(self.short_name, wires=n_wires, **self._options)
             except Exception as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise InputError(f"device {self.name!r} does not start here: {reason}") from None
+                raise InputError(f"device {self.name!r} does not start here: {_first_line(error)}") from None
         return self._devices[n_wires]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @cache

@@ -45,6 +45,8 @@ class StatevectorDevice(Device):
         check_shots(shots)
         compiled, rotations = program.compiled
         self.tracker.count(circuits=len(angles) * (len(rotations) if shots else 1), shots=shots)
+        if not len(angles):  # nothing to simulate; the sum keeps the result in torch's graph
+            return Estimates.exact(angles.new_zeros(0, program.circuit.n_observables) + angles.sum())
         rows = max(1, MAX_BATCH_ELEMENTS // 2**program.circuit.n_qubits)
         if shots is None:
             parts = [compiled.expectations(part) for part in angles.split(rows)]
