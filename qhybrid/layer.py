@@ -201,8 +201,10 @@ class QuantumLayer(nn.Module):
             raise InputError(f"features contain NaN or infinity in row {bad}")
         return rows, self.weights.double(), dtype
 
-    def _next_seed(self) -> int:
+    def _next_seed(self) -> int | None:
         self.calls += 1
+        if self.shots is None and self.diff_method != "spsa":
+            return None  # nothing is drawn
         return int(np.random.SeedSequence([self.seed, self.calls]).generate_state(1, np.uint64)[0])
 
     def __getstate__(self) -> dict[str, Any]:

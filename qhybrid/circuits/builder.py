@@ -10,6 +10,9 @@ from qhybrid.circuits.gates import n_wires
 from qhybrid.circuits.observables import PauliWord
 from qhybrid.errors import InputError
 
+MAX_GATES = 10**5
+"""Most gates, and most weights: repeats inside repeats grow beyond any memory before anybody notices."""
+
 
 class CircuitBuilder:
     """Collects gates in the order of time.
@@ -34,6 +37,7 @@ class CircuitBuilder:
     def new_weight(self) -> int:
         """Number of the next trainable weight."""
         self._n_weights += 1
+        _check_count(self._n_weights, "weights")
         return self._n_weights - 1
 
     def encode(self, encoder: AngleEncoder | IQPEncoder) -> range:
@@ -133,5 +137,11 @@ class CircuitBuilder:
     def _add(self, gate: Gate) -> None:
         assert len(gate.wires) == n_wires(gate.name)
         self._gates.append(gate)
+        _check_count(len(self._gates), "gates")
         for wire in gate.wires:
             self._last[wire] = len(self._gates) - 1
+
+
+def _check_count(count: int, what: str) -> None:
+    if count > MAX_GATES:
+        raise InputError(f"the circuit has more than {MAX_GATES} {what}")

@@ -154,12 +154,15 @@ class Circuit:
         Returns:
             Shape (S + P,).
         """
-        angles = np.zeros(self.n_angles, dtype=bool)
-        if features:
-            angles |= np.any(self.encoding_map != 0, axis=0)
-        if weights:
-            angles |= np.any(self.weight_map != 0, axis=0)
-        return np.concatenate([np.full(self.n_amplitudes, features), angles])
+        of_features, of_weights = self._dependence
+        return (of_features & features) | (of_weights & weights)
+
+    @cached_property
+    def _dependence(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which columns depend on the features, and which on the weights."""
+        state = np.ones(self.n_amplitudes, dtype=bool)
+        of_features = np.concatenate([state, np.any(self.encoding_map != 0, axis=0)])
+        return of_features, np.concatenate([~state, np.any(self.weight_map != 0, axis=0)])
 
     def amplitude_index(self) -> NDArray[np.int64]:
         """Index in the whole state (2**n_qubits) of each amplitude of the initial state; [0] where it is |0...0>."""
@@ -216,5 +219,4 @@ class Circuit:
         return self  # nothing in it changes
 
     def __getstate__(self) -> dict[str, object]:
-        state = {key: value for key, value in self.__dict__.items() if key != "slot_gates"}
-        return state | {"_tensors": {}}
+        return self.__dict__ | {"_tensors": {}}

@@ -141,8 +141,10 @@ _BLOCKS: dict[str, type[Block]] = {"encode": Encode, "rotate": Rotate, "entangle
 
 def _block(value: Any) -> Any:
     """Pick the model of a block by the key that names its kind."""
-    if not isinstance(value, dict):
+    if isinstance(value, Block):
         return value
+    if not isinstance(value, dict):
+        raise InputError(f"a block is a table such as {{ rotate = 'Y' }}, not {value!r}")
     kinds = [key for key in value if key in _BLOCKS]
     if len(kinds) != 1:
         near = did_you_mean(str(next(iter(value), "")), _BLOCKS)

@@ -22,6 +22,7 @@ from qhybrid.devices.statevector_steps import (
     Monomial,
     RyWall,
     Step,
+    WallMatrices,
     complex_dtype,
 )
 
@@ -48,6 +49,13 @@ class StatevectorProgram:
         members = {flips: [i for i, word in enumerate(words) if word.flips(self.n) == flips] for flips in self._flips}
         self._phases = {flips: Constant(self._phase_table(members[flips])) for flips in self._flips}
         self._order = np.argsort([index for flips in self._flips for index in members[flips]])
+        first = self.steps[0] if self.steps else None
+        whole = isinstance(first, RyWall) and len(first.slots) == self.n
+        self._opening = first if isinstance(first, RyWall) and whole and not circuit.n_amplitudes else None
+        walls = [step for step in self.steps if isinstance(step, RyWall) and step is not self._opening]
+        self._matrices = WallMatrices(walls)
+        slots = [step.order.values for step in reversed(self.steps) if isinstance(step, RyWall | Diagonal)]
+        self._slope_columns = Constant(np.concatenate([np.zeros(0, dtype=int), *slots]) + circuit.n_amplitudes)
         index = circuit.amplitude_index()
         self._amplitude_index = Constant(index)
         self._whole_state_given = np.array_equal(index, np.arange(2**self.n))
@@ -73,9 +81,9 @@ class StatevectorProgram:
     def states(self, parameters: Tensor) -> tuple[list[Tensor], list[Any]]:
         """The state before the first step and behind each one (B, 2**n), and what each step was made of."""
         angles = parameters[:, self.circuit.n_amplitudes :]
-        first = self.steps[0] if self.steps else None
-        if isinstance(first, RyWall) and len(first.slots) == self.n and not self.circuit.n_amplitudes:
-            state = first.ground_state(angles)
+        matrices = self._matrices(angles)
+        if self._opening is not None:
+            state = self._opening.ground_state(angles)
             states: list[Tensor] = [state, state if self.is_real else state.to(complex_dtype(state))]
             made: list[Any] = [None]
         else:
@@ -83,7 +91,7 @@ class StatevectorProgram:
         for step in self.steps[len(made) :]:
             state, parts = states[-1], None
             if isinstance(step, RyWall):
-                parts = step.matrices(angles)
+                parts = matrices[id(step)]
                 state = step.apply(state, parts)
             elif isinstance(step, Diagonal):
                 parts = step.factor(angles)
@@ -110,17 +118,19 @@ class StatevectorProgram:
         n_amplitudes = self.circuit.n_amplitudes
         gradient = torch.zeros_like(parameters)
         bra = self._pull_measurement(cotangent, states[-1])
+        slopes: list[Tensor] = []
         for index in range(len(self.steps) - 1, -1, -1):
             step, parts, state = self.steps[index], made[index], states[index + 1]
             if isinstance(step, RyWall):
-                needed = index > 0 or n_amplitudes
-                bra, slopes = step.pull(bra, state, parts if needed else None)
-                gradient.index_add_(1, step.order.beside(parameters) + n_amplitudes, slopes)
+                bra, found = step.pull(bra, state, parts if index > 0 or n_amplitudes else None)
+                slopes += found
             elif isinstance(step, Diagonal):
-                bra, slopes = step.pull(bra, state, parts)
-                gradient.index_add_(1, step.order.beside(parameters) + n_amplitudes, slopes)
+                bra, slope = step.pull(bra, state, parts)
+                slopes.append(slope)
             else:
                 bra = step.pull(bra)
+        if slopes:
+            gradient.index_copy_(1, self._slope_columns.beside(parameters), torch.cat(slopes, dim=1))
         if self._whole_state_given:
             gradient[:, :n_amplitudes] = bra.real
         elif n_amplitudes:

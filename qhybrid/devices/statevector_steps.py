@@ -27,14 +27,14 @@ class Constant:
     """
 
     def __init__(self, values: NDArray[np.generic]) -> None:
-        self._values = values
+        self.values = values
         self._tensors: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def beside(self, like: Tensor) -> Tensor:
         """The tensor on the device of `like`, in its precision."""
         key = (like.device, like.dtype)
         if key not in self._tensors:
-            tensor = torch.as_tensor(self._values, device=like.device)
+            tensor = torch.as_tensor(self.values, device=like.device)
             if tensor.is_complex():
                 tensor = tensor.to(complex_dtype(like))
             elif tensor.is_floating_point():
@@ -58,29 +58,23 @@ class RyWall:
     def close(self) -> None:
         """Called once, when no gate will be added any more."""
         self.groups = _neighbours(sorted(self.slots))
-        self.order = Constant(np.array([self.slots[wire] for group in self.groups for wire in group]))
+        self.group_slots = [[self.slots[wire] for wire in group] for group in self.groups]
+        self.order = Constant(np.array([slot for slots in self.group_slots for slot in slots]))
         self._generators = {len(group): Constant(_ry_generators(len(group))) for group in self.groups}
-
-    def matrices(self, angles: Tensor) -> list[Tensor]:
-        """The matrix of each group of wires, (B, K, K)."""
-        half = 0.5 * angles.index_select(1, self.order.beside(angles))
-        cos, sin = torch.cos(half), torch.sin(half)
-        single = torch.stack([cos, -sin, sin, cos], dim=2).unflatten(2, (2, 2))
-        return [_kron(part) for part in single.split([len(group) for group in self.groups], dim=1)]
 
     def ground_state(self, angles: Tensor) -> Tensor:
         """The wall on |0...0>, where it acts on every wire: a product of real vectors, (B, 2**n)."""
         half = 0.5 * angles.index_select(1, self.order.beside(angles))
-        single = torch.stack([torch.cos(half), torch.sin(half)], dim=2).unsqueeze(3)
-        return _kron(single).squeeze(2)
+        single = torch.stack([torch.cos(half), torch.sin(half)], dim=2).view(len(angles), 1, -1, 2, 1)
+        return _kron(single).view(len(angles), -1)
 
     def apply(self, state: Tensor, matrices: list[Tensor]) -> Tensor:
-        """The state behind the wall."""
+        """The state behind the wall; `matrices` holds one (B, K, K) for each group of wires."""
         for group, matrix in zip(self.groups, matrices, strict=True):
             state = _apply_matrix(state, matrix, group[0])
         return state
 
-    def pull(self, gradient: Tensor, state: Tensor, matrices: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+    def pull(self, gradient: Tensor, state: Tensor, matrices: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """Back through the wall.
 
         Args:
@@ -89,7 +83,7 @@ class RyWall:
             matrices: None where nothing before the wall needs the gradient.
 
         Returns:
-            The gradient before the wall, and that of the angles, (B, number of wires) in the order of `order`.
+            The gradient before the wall, and that of the angles, (B, wires of the group) for each group.
         """
         slopes = []
         for group in self.groups:
@@ -99,7 +93,36 @@ class RyWall:
         if matrices is not None:
             for group, matrix in zip(self.groups, matrices, strict=True):
                 gradient = _apply_matrix(gradient, matrix.transpose(-2, -1), group[0])
-        return gradient, slopes[0] if len(slopes) == 1 else torch.cat(slopes, dim=1)
+        return gradient, slopes
+
+
+class WallMatrices:
+    """The matrices of all groups of all `RyWall`s, built together: groups of one size share their operations.
+
+    Args:
+        walls: The walls whose matrices are needed.
+    """
+
+    def __init__(self, walls: list[RyWall]) -> None:
+        self._groups = [(wall, index) for wall in walls for index in range(len(wall.groups))]
+        self._sizes = sorted({len(wall.groups[index]) for wall, index in self._groups})
+        self._orders = {}
+        for size in self._sizes:
+            slots = [wall.group_slots[i] for wall, i in self._groups if len(wall.groups[i]) == size]
+            self._orders[size] = Constant(np.array(slots).ravel())
+
+    def __call__(self, angles: Tensor) -> dict[int, list[Tensor]]:
+        """id of a wall -> matrix (B, K, K) of each of its groups."""
+        built = {}
+        for size in self._sizes:
+            half = 0.5 * angles.index_select(1, self._orders[size].beside(angles))
+            cos, sin = torch.cos(half), torch.sin(half)
+            single = torch.stack([cos, -sin, sin, cos], dim=2).view(len(angles), -1, size, 2, 2)
+            built[size] = iter(_kron(single).unbind(1))
+        matrices: dict[int, list[Tensor]] = {}
+        for wall, index in self._groups:
+            matrices.setdefault(id(wall), []).append(next(built[len(wall.groups[index])]))
+        return matrices
 
 
 @dataclass
@@ -271,20 +294,20 @@ def _ry_generators(count: int) -> NDArray[np.float64]:
 
 
 def _kron(factors: Tensor) -> Tensor:
-    """Kronecker product along dim 1: (B, k, r, c) -> (B, r**k, c**k), the first factor the most significant."""
-    count = factors.shape[1]
+    """Kronecker products along dim 2: (B, g, k, r, c) -> (B, g, r**k, c**k), the first factor the most significant."""
+    count = factors.shape[2]
     if count == 1:
-        return factors[:, 0]
+        return factors[:, :, 0]
     if count % 2:
-        return _kron_pairs(_kron(factors[:, :-1]).unsqueeze(1), factors[:, -1:])[:, 0]
-    return _kron(_kron_pairs(factors[:, 0::2], factors[:, 1::2]))
+        return _kron_pairs(_kron(factors[:, :, :-1]).unsqueeze(2), factors[:, :, -1:])[:, :, 0]
+    return _kron(_kron_pairs(factors[:, :, 0::2], factors[:, :, 1::2]))
 
 
 def _kron_pairs(left: Tensor, right: Tensor) -> Tensor:
-    """Kronecker products of (B, k, r, c) and (B, k, s, d): (B, k, r s, c d)."""
-    (b, k, r, c), (_, _, s, d) = left.shape, right.shape
-    product = left.reshape(b, k, r, 1, c, 1) * right.reshape(b, k, 1, s, 1, d)
-    return product.reshape(b, k, r * s, c * d)
+    """Kronecker products of (B, g, k, r, c) and (B, g, k, s, d): (B, g, k, r s, c d)."""
+    (b, g, k, r, c), (s, d) = left.shape, right.shape[3:]
+    product = left.reshape(b, g, k, r, 1, c, 1) * right.reshape(b, g, k, 1, s, 1, d)
+    return product.view(b, g, k, r * s, c * d)
 
 
 def _apply_matrix(state: Tensor, matrix: Tensor, first: int) -> Tensor:

@@ -1,0 +1,43 @@
+"""`qhybrid eval`: evaluate a trained run on any device, from its stored features."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qhybrid.cli import options
+
+
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="Run folder; the newest complete run without it.")] = None,
+    device: options.Device = None,
+    diff_method: options.DiffMethod = None,
+    shots: options.Shots = None,
+    noise: options.Noise = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    seed: Annotated[int, typer.Option(help="Seed of the shots and of the bootstrap.")] = 0,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs, for finding the newest.")] = Path("runs"),
+    as_json: options.Json = False,
+) -> None:
+    """Evaluate a trained run on a device."""
+    from qhybrid.experiments import evaluation
+    from qhybrid.experiments.runs import open_run
+    from qhybrid.report.figures import draw_evaluation
+
+    result = evaluation.evaluate(
+        open_run(run, root=runs),
+        device=device,
+        diff_method=diff_method,
+        shots=shots,
+        noise=noise,
+        split=split,
+        seed=seed,
+    )
+    figures = draw_evaluation(result)
+    if as_json:
+        options.print_json(result.to_dict())
+        return
+    console = options.console()
+    console.print(evaluation.metrics_table(result))
+    console.print(f"results  {result.run.path / 'results' / (result.name + '.json')}", soft_wrap=True, highlight=False)
+    console.print(f"figures  {', '.join(str(path) for path in figures)}", soft_wrap=True, highlight=False)

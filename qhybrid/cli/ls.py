@@ -1,0 +1,120 @@
+"""`qhybrid ls`: what can be named: devices, circuits, noise models, experiments, runs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qhybrid.cli import options
+
+
+class What(StrEnum):
+    """What can be listed."""
+
+    devices = "devices"
+    circuits = "circuits"
+    noise_models = "noise-models"
+    experiments = "experiments"
+    runs = "runs"
+
+
+def ls(
+    what: Annotated[What, typer.Argument(help="What to list.")],
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    as_json: options.Json = False,
+) -> None:
+    """List devices, circuits, noise models, experiments or runs."""
+    rows = {
+        What.devices: _devices,
+        What.circuits: _circuits,
+        What.noise_models: _noise_models,
+        What.experiments: _experiments,
+        What.runs: lambda: _runs(runs),
+    }[what]()
+    if as_json:
+        options.print_json(rows)
+    elif rows:
+        options.print_table("", list(rows[0]), [list(row.values()) for row in rows])
+    else:
+        print(f"no {what.value} here")
+
+
+def _devices() -> list[dict[str, Any]]:
+    from qhybrid.devices.spec import list_devices
+
+    return [
+        {"device": entry.name, "description": entry.problem or entry.description, "from": _short(entry.origin)}
+        for entry in list_devices()
+    ]
+
+
+def _circuits() -> list[dict[str, Any]]:
+    from qhybrid import catalog
+    from qhybrid.circuits.spec import load_circuit
+    from qhybrid.errors import InputError
+
+    rows = []
+    for name, path in catalog.entries("circuits").items():
+        row: dict[str, Any] = {"circuit": name}
+        try:
+            circuit = load_circuit(str(path))
+            row |= {"qubits": circuit.n_qubits, "features": circuit.n_features, "weights": circuit.n_weights}
+            row |= {"outputs": circuit.n_observables, "description": circuit.description}
+        except InputError as error:
+            row |= {"qubits": "", "features": "", "weights": "", "outputs": "", "description": str(error)}
+        rows.append(row | {"from": _short(str(path))})
+    return rows
+
+
+def _noise_models() -> list[dict[str, Any]]:
+    from qhybrid import catalog
+
+    return [{"noise model": name, "from": _short(str(path))} for name, path in catalog.entries("noise_models").items()]
+
+
+def _experiments() -> list[dict[str, Any]]:
+    from qhybrid import catalog
+    from qhybrid.errors import InputError
+    from qhybrid.experiments.spec import load_experiment
+
+    rows = []
+    for name, path in catalog.entries("experiments").items():
+        try:
+            spec = load_experiment(str(path))
+            row = {"data": spec.data.source, "description": spec.description, "source": spec.source}
+        except InputError as error:
+            row = {"data": "", "description": str(error), "source": ""}
+        rows.append({"experiment": name, **row, "from": _short(str(path))})
+    return rows
+
+
+def _runs(root: Path) -> list[dict[str, Any]]:
+    from qhybrid.experiments.runs import list_runs
+
+    rows = []
+    for run in list_runs(root):
+        spec = run.spec
+        head = spec.model.circuit if spec.model.head == "quantum" else spec.model.head
+        rows.append(
+            {
+                "run": str(run.path),
+                "state": run.state,
+                "head": head,
+                "device": spec.device.name if spec.model.head == "quantum" else "",
+                "seed": spec.train.seed,
+                "created": str(run.status.get("created", "")),
+            }
+        )
+    return rows
+
+
+def _short(origin: str) -> str:
+    """A file's origin: relative to the current folder, or `shipped`."""
+    path = Path(origin)
+    if not path.is_absolute():
+        return origin
+    try:
+        return f"./{path.relative_to(Path.cwd())}"
+    except ValueError:
+        return "shipped"

@@ -1,0 +1,48 @@
+"""`qhybrid predict`: classify image files with a trained run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qhybrid.cli import options
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files: PNG, JPEG, ... or DICOM.")],
+    device: options.Device = None,
+    shots: options.Shots = None,
+    noise: options.Noise = None,
+    as_json: options.Json = False,
+) -> None:
+    """Classify image files with a trained run."""
+    from qhybrid.experiments.prediction import predict as classify
+    from qhybrid.experiments.runs import open_run
+    from qhybrid.experiments.spec import DeviceChoice
+
+    opened = open_run(run)
+    choice = opened.spec.device if device is None else DeviceChoice(name=device)
+    given = {key: value for key, value in (("shots", shots), ("noise", noise)) if value is not None}
+    probabilities = classify(opened, images, device=choice.model_copy(update=given))
+    names = opened.class_names
+    if as_json:
+        options.print_json(
+            [
+                {
+                    "image": str(image),
+                    "class": names[int(row.argmax())],
+                    "probabilities": dict(zip(names, row.tolist(), strict=True)),
+                }
+                for image, row in zip(images, probabilities, strict=True)
+            ]
+        )
+        return
+    options.print_table(
+        f"{opened.spec.name}: {opened.path}",
+        ["image", "class", *[f"P({name})" for name in names]],
+        [
+            [image, names[int(row.argmax())], *[f"{p:.3f}" for p in row]]
+            for image, row in zip(images, probabilities, strict=True)
+        ],
+    )

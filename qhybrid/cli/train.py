@@ -1,0 +1,71 @@
+"""`qhybrid train`: train an experiment, evaluate it on the test split, say where the results are."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qhybrid.cli import options
+
+
+def train(
+    experiment: Annotated[
+        str, typer.Argument(help="A name from `qhybrid ls experiments`, or a TOML file.")
+    ] = "quickstart",
+    data: Annotated[str | None, typer.Option(help="angiography, medmnist:PATH.npz, folder:PATH or dicom:PATH.")] = None,
+    circuit: Annotated[str | None, typer.Option(help="Circuit: a name from `qhybrid ls circuits`, or a path.")] = None,
+    device: options.Device = None,
+    diff_method: options.DiffMethod = None,
+    shots: options.Shots = None,
+    noise: options.Noise = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs at most.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Images are resized to this many pixels a side.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    settings: options.Settings = None,
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="Remove training images that recur in validation or test.")
+    ] = False,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with an interrupted run: its folder, or `last` for the newest.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train an experiment and evaluate it on its test split."""
+    from qhybrid.errors import InputError
+    from qhybrid.experiments import evaluation, training
+    from qhybrid.experiments.spec import load_experiment
+    from qhybrid.report.figures import draw_evaluation
+
+    given = options.overrides(
+        settings,
+        data__source=data,
+        model__circuit=circuit,
+        device__name=device,
+        device__diff_method=diff_method,
+        device__shots=shots,
+        device__noise=noise,
+        train__epochs=epochs,
+        train__batch_size=batch_size,
+        data__image_size=image_size,
+        train__seed=seed,
+        data__drop_leaks=drop_leaks or None,
+    )
+    if resume is not None:
+        if given:
+            key = next(iter(given))
+            raise InputError(f"--resume goes on with the settings of the run; it takes no {key}")
+        run = training.resume(None if resume == "last" else resume, root=out)
+    else:
+        run = training.train(load_experiment(experiment, given), out=out)
+    result = evaluation.evaluate(run)
+    figures = draw_evaluation(result)
+    if as_json:
+        options.print_json(result.to_dict())
+        return
+    console = options.console()
+    console.print(evaluation.metrics_table(result))
+    console.print(f"run      {run.path}", soft_wrap=True, highlight=False)
+    console.print(f"results  {run.path / 'results' / (result.name + '.json')}", soft_wrap=True, highlight=False)
+    console.print(f"figures  {', '.join(str(path) for path in figures)}", soft_wrap=True, highlight=False)
