@@ -167,7 +167,8 @@ class PennyLaneDevice(AdjointDevice):
         if self.short_name == "default.qubit":
             tape = factory.tape(angles, measurements, rotation)
             config = qml.devices.ExecutionConfig(gradient_method="backprop", interface="torch")
-            results = device.execute((tape,), config)[0]
+            with _few_threads(program.circuit.n_qubits):
+                results = device.execute((tape,), config)[0]
             results = results if isinstance(results, tuple) else (results,)
             return torch.stack(list(results), dim=1) if results[0].dim() == 1 else results[0]
         tapes = [factory.tape(row, measurements, rotation, shots=shots) for row in np.asarray(angles.detach().cpu())]
