@@ -70,7 +70,8 @@ def _import(path: Path, text: str) -> QuantumCircuit:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except QASM3ParsingError as error:
-        said = complaints.getvalue().strip() or str(error).strip() or "syntax error"
+        guess = "syntax error (a bracket, semicolon or quotation mark missing?)"
+        said = complaints.getvalue().strip() or str(error).strip() or guess
         raise InputError(f"{path}: not valid OpenQASM 3: {_place(said.splitlines()[0])}") from None
     except Exception as error:  # Qiskit's importer has no one class for what it cannot read
         said = getattr(error, "message", None) or str(error).strip() or type(error).__name__
