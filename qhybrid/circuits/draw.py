@@ -57,7 +57,7 @@ def draw_text(circuit: Circuit, width: int | None = None) -> str:
     parts[-1:] = [_beside(*parts[-1:], _measurement(circuit))]  # never a panel of wire ends alone
     margin = len(f"q{circuit.n_qubits - 1}: ")
     panels: list[list[list[str]]] = [[]]
-    room = width - margin - len("──»")
+    room = width - margin - len("«─") - len("──»")
     for part in parts:
         used = sum(len(each[1]) + 2 for each in panels[-1])
         if panels[-1] and used + len(part[1]) > room:

@@ -82,8 +82,10 @@ class MeasurementBasis:
         words = list(words)
         columns = []
         for member in self.members:
-            parity = sum((index >> (n_qubits - 1 - wire)) & 1 for wire, _ in words[member].factors)
-            columns.append(1.0 - 2.0 * (np.asarray(parity) % 2))
+            parity = np.zeros_like(index)
+            for wire, _ in words[member].factors:
+                parity ^= (index >> (n_qubits - 1 - wire)) & 1
+            columns.append(1.0 - 2.0 * parity)
         return np.stack(columns, axis=1)
 
 
