@@ -96,7 +96,8 @@ def _applied(matrix: Tensor, wires: tuple[int, ...], state: Tensor, n: int) -> T
     """A matrix on some wires of one state vector."""
     k = len(wires)
     tensor = torch.tensordot(matrix.reshape((2,) * (2 * k)), state.reshape((2,) * n), (list(range(k, 2 * k)), wires))
-    return tensor.movedim(list(range(k)), wires).reshape(-1)
+    moved: Tensor = tensor.movedim(list(range(k)), wires)
+    return moved.reshape(-1)
 
 
 def random_circuit(generator: np.random.Generator, n_qubits: int = 3, n_gates: int = 12) -> Circuit:
@@ -177,9 +178,13 @@ def check_gradients(device: Device, circuits: Sequence[Circuit]) -> str:
         for method in methods:
             layer = _layer(device, circuit, diff_method=method)
             ours, theirs = features.clone().requires_grad_(), features.clone().requires_grad_()
-            got = torch.autograd.grad((layer(ours) * cotangent).sum(), [ours, layer.weights], allow_unused=True)
+            got: tuple[Tensor | None, ...] = torch.autograd.grad(
+                (layer(ours) * cotangent).sum(), [ours, layer.weights], allow_unused=True
+            )
             values = reference_values(circuit, theirs, layer.weights)
-            wanted = torch.autograd.grad((values * cotangent).sum(), [theirs, layer.weights], allow_unused=True)
+            wanted: tuple[Tensor | None, ...] = torch.autograd.grad(
+                (values * cotangent).sum(), [theirs, layer.weights], allow_unused=True
+            )
             for what, mine, reference in zip(("features", "weights"), got, wanted, strict=True):
                 if mine is None or reference is None:
                     _demand(mine is reference or layer.weights.numel() == 0, f"{circuit.name}: no gradient of {what}")

@@ -88,7 +88,8 @@ def expectation_values(
     if not wants_gradient:
         return device.run(program, angles.detach(), shots=shots, seed=seed).values
     settings = (shots, seed, spsa_step, spsa_directions)
-    return _Expectation.apply(angles, device, program, diff_method, columns, settings)  # type: ignore[no-any-return]
+    values: Tensor = _Expectation.apply(angles, device, program, diff_method, columns, settings)
+    return values
 
 
 class _Expectation(torch.autograd.Function):
@@ -124,7 +125,7 @@ class _Expectation(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.pullback(cotangent), None, None, None, None, None
 
 
@@ -148,7 +149,8 @@ def parameter_shift(
     """
     n_amplitudes = circuit.n_amplitudes
     batch = len(angles)
-    shifted, terms = [angles], []  # terms: (column, coefficient (B, 1)), one for each further block of rows
+    shifted = [angles]
+    terms: list[tuple[int, Tensor]] = []  # column and coefficient (B, 1) of each further block of rows
     for column in np.flatnonzero(columns).tolist():
         if column < n_amplitudes:
             for sign in (1.0, -1.0):
@@ -168,8 +170,8 @@ def parameter_shift(
             terms.append((column, torch.full_like(angles[:, :1], coefficient)))
     values = run(torch.cat(shifted)).values.reshape(len(shifted), batch, -1)
     jacobian = angles.new_zeros(batch, values.shape[2], angles.shape[1])
-    for (column, coefficient), shifted_values in zip(terms, values[1:], strict=True):
-        jacobian[:, :, column] += coefficient * shifted_values
+    for (column, factor), shifted_values in zip(terms, values[1:], strict=True):
+        jacobian[:, :, column] += factor * shifted_values
     return values[0], jacobian
 
 

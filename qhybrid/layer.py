@@ -34,6 +34,10 @@ class QuantumLayer(nn.Module):
         InputError: Circuit, device, method or shots are wrong or do not fit together.
     """
 
+    _device: Device | None
+    _program: Program | None
+    _given: Device | None
+
     def __init__(
         self,
         circuit: str | dict[str, Any] | Circuit = "angle_4q",
@@ -177,8 +181,8 @@ class QuantumLayer(nn.Module):
             raise InputError(f"{opened.name} has no exact expectation values; give shots, for example shots = 1024")
         if shots is not None and not opened.capabilities.shots:
             raise InputError(f"{opened.name} takes no finite shots (shots = {shots})")
-        self._device: Device | None = opened
-        self._program: Program | None = None
+        self._device = opened
+        self._program = None
         self.diff_method = choose_diff_method(opened, diff_method, shots)
         """The gradient method in use, "best" resolved."""
         self.shots = shots

@@ -13,9 +13,7 @@ Integers = NDArray[np.int64]
 Numbers = Floats | Integers
 Interval = tuple[float, float]
 
-CELLS_PER_CHUNK = (
-    4_000_000  # draws x samples held at once: 32 MB a float64 array, whatever the data set's size
-)
+CELLS_PER_CHUNK = 4_000_000  # draws x samples held at once: 32 MB a float64 array, whatever the data set's size
 
 
 def classification_metrics(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
@@ -148,8 +146,7 @@ def bootstrap_intervals(
     chunks = [metrics_of_weights(truth, scores, weights) for weights in _resamples(truth, n, seed)]
     tail = 50 * (1 - confidence)
     limits = {
-        name: np.percentile(np.concatenate([chunk[name] for chunk in chunks]), [tail, 100 - tail])
-        for name in chunks[0]
+        name: np.percentile(np.concatenate([chunk[name] for chunk in chunks]), [tail, 100 - tail]) for name in chunks[0]
     }
     return {name: (float(low), float(high)) for name, (low, high) in limits.items()}
 
@@ -289,10 +286,7 @@ def _roc_curves(positive: NDArray[np.bool_], score: Floats, weights: Floats, gri
     alarms = np.pad(alarms / alarms[:, -1:], ((0, 0), (1, 0)))
     # A rate such as 3 / 60 must not fall on the wrong side of its own grid point by a rounding error.
     return np.stack(
-        [
-            hit[np.searchsorted(alarm, grid + 1e-12, side="right") - 1]
-            for hit, alarm in zip(hits, alarms, strict=True)
-        ]
+        [hit[np.searchsorted(alarm, grid + 1e-12, side="right") - 1] for hit, alarm in zip(hits, alarms, strict=True)]
     )
 
 
@@ -310,9 +304,7 @@ def _scored_classes(truth: Integers, *, binary: bool) -> list[int]:
     return [1] if binary else [int(k) for k in np.unique(truth)]
 
 
-def _ratio(
-    numerator: NDArray[np.floating] | Integers, denominator: NDArray[np.floating] | Integers
-) -> Floats:
+def _ratio(numerator: NDArray[np.floating] | Integers, denominator: NDArray[np.floating] | Integers) -> Floats:
     """Divide, with 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=denominator != 0)
 

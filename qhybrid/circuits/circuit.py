@@ -87,7 +87,7 @@ class Circuit:
     @property
     def n_weights(self) -> int:
         """Number of trainable weights, W."""
-        return self.weight_map.shape[0]
+        return len(self.weight_map)
 
     @property
     def n_observables(self) -> int:

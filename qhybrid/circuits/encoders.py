@@ -1,6 +1,7 @@
 """Encoders (feature maps): torch functions from features to angles or amplitudes, every gradient finite."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-SQUASHINGS = {
+SQUASHINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
@@ -98,7 +99,8 @@ class AmplitudeEncoder:
         missing = 2**self.n_qubits - self.n_features
         if missing:
             x = torch.nn.functional.pad(x, (0, missing), value=self.padding)
-        return _Direction.apply(x)  # type: ignore[no-any-return]
+        direction: Tensor = _Direction.apply(x)
+        return direction
 
 
 class _Direction(torch.autograd.Function):
@@ -112,17 +114,18 @@ class _Direction(torch.autograd.Function):
         largest = largest.masked_fill(zero, 1.0)
         scaled = x / largest
         scaled[:, :1].masked_fill_(zero, 1.0)
-        norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-        direction = scaled / norm
+        norm: Tensor = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+        direction: Tensor = scaled / norm
         ctx.save_for_backward(direction, (largest * norm).masked_fill(zero, torch.inf))
         return direction
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         direction, norm = ctx.saved_tensors
         along = (gradient * direction).sum(dim=1, keepdim=True)
-        return (gradient - along * direction) / norm
+        result: Tensor = (gradient - along * direction) / norm
+        return result
 
 
 def multiplexer_angles(amplitudes: Tensor) -> Tensor:
@@ -164,7 +167,8 @@ def multiplexer_map(n_controls: int) -> NDArray[np.float64]:
     size = 2**n_controls
     gray = [i ^ (i >> 1) for i in range(size)]
     parity = np.array([[(b & g).bit_count() for g in gray] for b in range(size)])
-    return (1.0 - 2.0 * (parity % 2)) / size
+    matrix: NDArray[np.float64] = (1.0 - 2.0 * (parity % 2)) / size
+    return matrix
 
 
 def gray_code_control(step: int, n_controls: int) -> int:

@@ -1,11 +1,12 @@
 """The gates of the circuit language, by their OpenQASM 3 names: wires, matrices and shift rules."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-ComplexMatrix = NDArray[np.complex128]
+ComplexMatrix = NDArray[Any]  # complex128; numpy types most products of complex matrices more loosely
 
 _1 = np.eye(2, dtype=complex)
 _X = np.array([[0, 1], [1, 0]], dtype=complex)
@@ -57,7 +58,7 @@ class Rotation:
     shift_terms: int = 2
 
 
-_P1 = np.diag([0, 1]).astype(complex)
+_P1: ComplexMatrix = np.diag([0j, 1])
 
 ROTATIONS: dict[str, Rotation] = {
     "rx": Rotation(1, _X / 2),

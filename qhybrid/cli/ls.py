@@ -1,5 +1,6 @@
 """`qhybrid ls`: what can be named: devices, circuits, noise models, experiments, runs."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,13 +26,14 @@ def ls(
     as_json: options.Json = False,
 ) -> None:
     """List devices, circuits, noise models, experiments or runs."""
-    rows = {
+    listing: dict[What, Callable[[], list[dict[str, Any]]]] = {
         What.devices: _devices,
         What.circuits: _circuits,
         What.noise_models: _noise_models,
         What.experiments: _experiments,
         What.runs: lambda: _runs(runs),
-    }[what]()
+    }
+    rows = listing[what]()
     if as_json:
         options.print_json(rows)
     elif rows:

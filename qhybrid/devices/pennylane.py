@@ -149,7 +149,8 @@ class PennyLaneDevice(AdjointDevice):
         tapes = [factory.inverse_tape(bra, row) for bra, row in zip(bras, rows, strict=True)]
         with _few_threads(n):
             pulled = np.stack(device.execute(tapes)) * norms
-        return 2 * pulled.real[:, circuit.amplitude_index()]
+        gradient: NDArray[np.float64] = 2 * pulled.real[:, circuit.amplitude_index()]
+        return gradient
 
     def _execute(
         self,
@@ -227,7 +228,7 @@ class TapeFactory:
         self._operations = [None if gate.slot is not None else fixed_operation(gate) for gate in circuit.gates]
         self.expectations = [
             qml.expval(qml.prod(*factors) if len(factors) > 1 else factors[0])
-            for factors in ([_PAULIS[p](wire) for wire, p in word.factors] for word in circuit.observables)
+            for factors in ([_PAULIS[p](wire) for wire, p in w.factors] or [qml.I(0)] for w in circuit.observables)
         ]
         self.basis_rotations = [
             [operation for wire, pauli in basis.paulis for operation in _to_z_basis(pauli, wire)]

@@ -173,8 +173,9 @@ def _driver_class(driver: str, path: Path | None) -> type[Device]:
             module = _module_from_file(((path.parent if path else Path.cwd()) / module_name).resolve())
         else:
             module = importlib.import_module(module_name)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise InputError(f"{where}: driver {driver!r} cannot be imported: {error}") from None
+    except Exception as error:  # a driver is somebody's code, and may fail in any way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{where}: driver {driver!r} cannot be imported: {reason}") from None
     if not hasattr(module, class_name):
         classes = [name for name, each in vars(module).items() if inspect.isclass(each)]
         raise InputError(f"{where}: {module_name} has no class {class_name!r}; {did_you_mean(class_name, classes)}")

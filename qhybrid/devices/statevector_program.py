@@ -63,7 +63,8 @@ class StatevectorProgram:
     def expectations(self, parameters: Tensor) -> Tensor:
         """(B, S + P) amplitudes and angles -> (B, M) exact expectation values, differentiable once."""
         if torch.is_grad_enabled() and parameters.requires_grad:
-            return _Expectations.apply(parameters, self)  # type: ignore[no-any-return]
+            values: Tensor = _Expectations.apply(parameters, self)
+            return values
         with self.few_threads(parameters):
             return self.measure(self.states(parameters)[0][-1])
 
@@ -89,7 +90,8 @@ class StatevectorProgram:
         else:
             states, made = [self._initial_state(parameters)], []
         for step in self.steps[len(made) :]:
-            state, parts = states[-1], None
+            state = states[-1]
+            parts: Any = None
             if isinstance(step, RyWall):
                 parts = matrices[id(step)]
                 state = step.apply(state, parts)
@@ -183,7 +185,7 @@ class _Expectations(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
         (parameters,) = ctx.saved_tensors
         with ctx.program.few_threads(parameters):
             return ctx.program.gradient(parameters, ctx.states, ctx.made, cotangent), None
@@ -205,6 +207,8 @@ def schedule(circuit: Circuit) -> list[Step]:
 
 def _elementary(gate: Gate) -> list[Gate]:
     """Write a gate in RY, diagonal rotations and fixed gates."""
+    into: tuple[str, ...]
+    out: tuple[str, ...]
     if gate.name == "rx":
         targets, into, out, core = gate.wires, ("s",), ("sdg",), "ry"
     elif gate.name in ("rxx", "crx"):
@@ -236,7 +240,7 @@ def _home(placed: list[tuple[Step, set[int]]], gate: Gate, n: int) -> Step:
         if touched:
             break
     if found is None:
-        found = FixedWall() if kind is FixedWall else kind(n)
+        found = kind(n)
         placed.append((found, set()))
     return found
 

@@ -6,6 +6,7 @@ and returns the gradient of the step's angles.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,13 +130,14 @@ class WallMatrices:
 class FixedWall:
     """Constant 2x2 matrices on different wires."""
 
+    n: int
     factors: dict[int, NDArray[np.complex128]] = field(default_factory=dict)
 
     def close(self) -> None:
         """Called once, when no gate will be added any more."""
         self._groups = []
         for group in _neighbours(sorted(self.factors)):
-            matrix = np.eye(1)
+            matrix: NDArray[Any] = np.eye(1, dtype=complex)
             for wire in group:
                 matrix = np.kron(matrix, self.factors[wire])
             values = matrix if np.any(matrix.imag) else matrix.real
