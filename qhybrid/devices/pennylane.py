@@ -128,7 +128,7 @@ class PennyLaneDevice(AdjointDevice):
             gradient[:, circuit.n_amplitudes + slots] = np.einsum("bm,bmp->bp", weights, jacobian)
             if circuit.n_amplitudes and columns[: circuit.n_amplitudes].any():
                 gradient[:, : circuit.n_amplitudes] = self._amplitude_gradient(program, rows, weights)
-            return torch.from_numpy(gradient).to(cotangent)
+            return torch.from_numpy(gradient * columns).to(cotangent)
 
         return exact, pullback
 
