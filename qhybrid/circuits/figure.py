@@ -23,6 +23,8 @@ LARGE, SMALL = 9.5, 7.5
 """Font sizes, points."""
 LONGEST = 8
 """Characters of an angle's formula that still fit in a box."""
+MAX_PIXELS = 60000
+"""Highest image; matplotlib draws none of 2**16 pixels."""
 LINE: dict[str, Any] = {"color": INK, "linewidth": 0.8, "solid_capstyle": "butt"}
 _LETTERS = {"S†": r"$S^\dagger$", "T†": r"$T^\dagger$", "√X": r"$\sqrt{X}$"}
 
@@ -39,7 +41,7 @@ def circuit_figure(circuit: Circuit) -> Figure:
     key_width = MARGIN * 2 + max(0.75 * len(_roles(diagram, circuit)), *(_width(line, SMALL) for line in legend), 0)
     width = max(start + max(sum(widths) for _, widths in rows) + MARGIN, key_width)
     height = MARGIN * 2 + row_height * len(rows) + key_height
-    figure = Figure(figsize=(width, height), dpi=200)
+    figure = Figure(figsize=(width, height), dpi=min(200, int(MAX_PIXELS / height)))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
