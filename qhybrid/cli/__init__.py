@@ -28,9 +28,23 @@ app.command("bench")(bench.bench)
 def main() -> None:
     """Run the command line; what a user can have got wrong is one line on standard error, without a traceback."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except QHybridError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
     except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone, and so would the complaint about it
         sys.exit(0)
+    except Exception as error:
+        # Typer's own errors (a missing argument, an unknown option) are of several classes and versions.
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(error.format_message(), getattr(error, "exit_code", 2))
+
+
+def _fail(message: str, exit_code: int) -> None:
+    line = " ".join(message.replace("Value error, ", "").split())
+    if line:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(exit_code)
