@@ -1,5 +1,6 @@
 """QuantumLayer: a circuit with weights on a device, as a torch module."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -200,7 +201,8 @@ class QuantumLayer(nn.Module):
             features = features.to(self.weights.dtype)
         dtype = torch.promote_types(features.dtype, self.weights.dtype)
         rows = features.reshape(-1, self.n_features).double()
-        if not bool(torch.isfinite(rows).all()):
+        # One sum finds out in the usual case; a sum may overflow where no feature is infinite.
+        if not math.isfinite(float(rows.detach().sum())) and not bool(torch.isfinite(rows).all()):
             bad = int(torch.nonzero(~torch.isfinite(rows).all(dim=1))[0])
             raise InputError(f"features contain NaN or infinity in row {bad}")
         return rows, self.weights.double(), dtype

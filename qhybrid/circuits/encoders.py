@@ -108,15 +108,13 @@ class _Direction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        # The direction does not depend on the size: dividing by the largest keeps squares from over- and underflowing.
-        largest = x.abs().amax(dim=1, keepdim=True)
-        zero = largest == 0
-        largest = largest.masked_fill(zero, 1.0)
-        scaled = x / largest
-        scaled[:, :1].masked_fill_(zero, 1.0)
-        norm: Tensor = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-        direction: Tensor = scaled / norm
-        ctx.save_for_backward(direction, (largest * norm).masked_fill(zero, torch.inf))
+        norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        direction = x / norm
+        smallest, largest = (float(bound) for bound in norm.aminmax()) if len(x) else (1.0, 1.0)
+        exponent = math.log2(torch.finfo(x.dtype).max) / 4
+        if not (2**-exponent < smallest and largest < 2**exponent):
+            direction, norm = _careful_direction(x)
+        ctx.save_for_backward(direction, norm)
         return direction
 
     @staticmethod
@@ -126,6 +124,17 @@ class _Direction(torch.autograd.Function):
         along = (gradient * direction).sum(dim=1, keepdim=True)
         result: Tensor = (gradient - along * direction) / norm
         return result
+
+
+def _careful_direction(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Direction and norm of vectors of any size; a zero vector points to e_0 and counts as infinitely long."""
+    largest = x.abs().amax(dim=1, keepdim=True)
+    zero = largest == 0
+    largest = largest.masked_fill(zero, 1.0)
+    scaled = x / largest  # keeps squares from over- and underflowing
+    scaled[:, :1].masked_fill_(zero, 1.0)
+    norm: Tensor = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    return scaled / norm, (largest * norm).masked_fill(zero, torch.inf)
 
 
 def multiplexer_angles(amplitudes: Tensor) -> Tensor:
