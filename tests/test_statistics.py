@@ -47,9 +47,7 @@ def test_the_papers_resnet18_matrix_gives_the_corrected_table_1() -> None:
 def test_weighted_metrics_equal_scikit_learn_on_the_resampled_data(n_classes: int) -> None:
     labels, probabilities = _noisy(120, n_classes, seed=1)
     rng = np.random.default_rng(2)
-    weights = np.stack([np.bincount(rng.integers(0, 120, 120), minlength=120) for _ in range(5)]).astype(
-        float
-    )
+    weights = np.stack([np.bincount(rng.integers(0, 120, 120), minlength=120) for _ in range(5)]).astype(float)
     values = metrics_of_weights(labels, probabilities, weights)
     for row, weight in enumerate(weights.astype(int)):
         expected = classification_metrics(np.repeat(labels, weight), np.repeat(probabilities, weight, axis=0))
@@ -71,9 +69,7 @@ def test_multi_class_metrics_are_means_over_one_against_the_rest() -> None:
     ("successes", "n", "low", "high"),
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
-def test_wilson_interval_reproduces_newcombe_1998_table_1(
-    successes: int, n: int, low: float, high: float
-) -> None:
+def test_wilson_interval_reproduces_newcombe_1998_table_1(successes: int, n: int, low: float, high: float) -> None:
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
