@@ -1,0 +1,111 @@
+"""Every command and every piece of Python in the README runs.
+
+Commands run in order in one folder, in small: trainings get one epoch on a few images. Of `make` it is checked what it
+would do.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line[2:]
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+SMALL = ["--epochs", "1", "--image-size", "32"]
+FEW = ["--set", "data.angiography.train=[12,8]"] + [
+    part for split in ("validation", "test") for part in ("--set", f"data.angiography.{split}=[4,4]")
+]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the README presupposes: some of MedMNIST's file, a folder of images, a circuit of one's own."""
+    folder = tmp_path_factory.mktemp("readme")
+    if SHARED.is_dir():
+        shutil.copytree(SHARED / "stenosis", folder / "stenosis")
+        with np.load(SHARED / "pneumoniamnist.npz", allow_pickle=False) as file:
+            few = {name: array[:: len(array) // 40] for name, array in file.items()}
+        np.savez(folder / "pneumoniamnist.npz", **few)
+    (folder / "circuits").mkdir()
+    (block,) = re.findall(r"```toml\n# circuits/mine.toml\n(.*?)```", README, re.DOTALL)
+    (folder / "circuits" / "mine.toml").write_text(block)
+    return folder
+
+
+def needs_shared_data(command: str) -> bool:
+    return "pneumoniamnist" in command or "stenosis" in command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_runs(command: str, workplace: Path) -> None:
+    if needs_shared_data(command) and not SHARED.is_dir():
+        pytest.skip(
+            "needs ../shared/data: PneumoniaMNIST of MedMNIST, and the stenosis patches of Ovalle-Magallanes et al."
+        )
+    words = shlex.split(command)
+    if words[0] == "make":
+        planned = subprocess.run(["make", "-n", words[1]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert {"demo": "qhybrid train --device lightning.qubit", "test": "-m pytest"}[words[1]] in planned
+        return
+    if "RUN" in words:
+        words[words.index("RUN")] = str(sorted((workplace / "runs" / "stenosis").iterdir())[-1])
+    if words[1] == "train":
+        words += SMALL + ([] if "--data" in words else FEW)
+    elif words[1:3] == ["data", "preview"]:
+        words += FEW
+    elif words[1] == "bench":
+        words += ["--circuits", "angle_4q", "--repeats", "1"]
+    shown = subprocess.run(
+        [str(Path(sys.executable).parent / words[0]), *words[1:]],
+        cwd=workplace, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout
+    assert "Warning" not in shown.stderr
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    shown = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(blocks)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "shots=3072" in shown.stdout
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_qasm_of_the_circuit_guide_loads(tmp_path: Path) -> None:
+    from qhybrid.circuits.spec import load_circuit
+
+    (block,) = re.findall(
+        r"```qasm\n(.*?)```", (ROOT / "circuits" / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    (tmp_path / "mine.qasm").write_text(block)
+    circuit = load_circuit(str(tmp_path / "mine.qasm"))
+    assert (circuit.n_features, circuit.n_weights, circuit.n_observables) == (2, 1, 2)
+    (example,) = re.findall(
+        r"```toml\n(.*?)```", (ROOT / "circuits" / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    (tmp_path / "mine.toml").write_text(example)
+    assert load_circuit(str(tmp_path / "mine.toml")).n_weights == 8
