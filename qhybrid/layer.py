@@ -11,7 +11,7 @@ from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.devices.base import Device, Estimates, Program, check_shots
 from qhybrid.devices.spec import device_spec, load_device
-from qhybrid.errors import InputError
+from qhybrid.errors import InputError, QHybridError
 from qhybrid.gradients import choose_diff_method, expectation_values
 
 
@@ -124,7 +124,7 @@ class QuantumLayer(nn.Module):
             InputError: The width is wrong, or a feature is NaN or infinite.
         """
         rows, weights, dtype = self._inputs(features)
-        angles = self.program.circuit.parameters(rows, weights)
+        angles = self._angles(rows, weights)
         columns = self.program.circuit.columns_that_depend_on(
             features=features.requires_grad, weights=self.weights.requires_grad
         )
@@ -150,7 +150,7 @@ class QuantumLayer(nn.Module):
             Values and standard errors, shape (..., M); the errors are zero where the device is exact.
         """
         rows, weights, dtype = self._inputs(features)
-        angles = self.program.circuit.parameters(rows, weights)
+        angles = self._angles(rows, weights)
         if len(angles):
             estimates = self.device.run(self.program, angles, shots=self.shots, seed=self._next_seed())
         else:
@@ -206,6 +206,15 @@ class QuantumLayer(nn.Module):
             bad = int(torch.nonzero(~torch.isfinite(rows).all(dim=1))[0])
             raise InputError(f"features contain NaN or infinity in row {bad}")
         return rows, self.weights.double(), dtype
+
+    def _angles(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """What the device is given, (B, S + P)."""
+        angles = self.program.circuit.parameters(rows, weights)
+        if not math.isfinite(float(angles.detach().sum())) and not bool(torch.isfinite(angles).all()):
+            if not bool(torch.isfinite(weights).all()):
+                raise QHybridError("the weights of the quantum layer are NaN or infinite: has the training diverged?")
+            raise InputError(f"features as large as {float(rows.abs().max()):.1e} give angles that are not finite")
+        return angles
 
     def _next_seed(self) -> int | None:
         self.calls += 1

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import qhybrid
-from qhybrid import QuantumLayer
+from qhybrid import InputError, QHybridError, QuantumLayer
 
 DEVICES = ["qhybrid.statevector", "default.qubit", "lightning.qubit"]
 
@@ -184,3 +184,18 @@ def test_an_open_device_can_be_shared() -> None:
         layer(features(3, 4))
     assert device.tracker.circuits == 6
     assert all(layer.device is device for layer in layers)
+
+
+def test_angles_that_overflow_are_an_error_not_nan() -> None:
+    circuit = {"qubits": 2, "observables": ["Z0"], "blocks": [{"encode": "iqp"}]}
+    layer = QuantumLayer(circuit, "qhybrid.statevector").double()
+    with pytest.raises(InputError, match=r"features as large as 1\.0e\+200 give angles that are not finite"):
+        layer(torch.full((1, 2), 1e200, dtype=torch.float64))
+
+
+def test_diverged_weights_are_said_to_be_so() -> None:
+    layer = QuantumLayer("angle_4q", "qhybrid.statevector")
+    with torch.no_grad():
+        layer.weights[0] = torch.nan
+    with pytest.raises(QHybridError, match="has the training diverged"):
+        layer(torch.zeros(1, 4))

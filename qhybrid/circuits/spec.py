@@ -117,7 +117,7 @@ class Entangle(OnWires):
         name = ALIASES.get(name.lower(), name.lower())
         allowed = [gate for gate in (*FIXED, *ROTATIONS) if n_wires(gate) == 2]
         if name not in allowed:
-            raise InputError(f"unknown two-qubit gate {name!r}; {did_you_mean(name, allowed)}")
+            raise InputError(f"unknown two-qubit gate {name!r}; {did_you_mean(name, [*allowed, *ALIASES])}")
         return name
 
     @model_validator(mode="after")
@@ -165,7 +165,7 @@ class CircuitSpec(BaseModel):
     """One line for people."""
     source: str = ""
     """Where it was published."""
-    qubits: int = Field(ge=1, le=MAX_QUBITS)
+    qubits: int = Field(ge=1, le=MAX_QUBITS, strict=True)
     """Number of qubits."""
     observables: tuple[str, ...] = Field(min_length=1)
     """Pauli words, such as "Z0" or "Z0 Z1"; one output of the layer each."""
