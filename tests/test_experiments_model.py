@@ -202,3 +202,17 @@ def test_damaged_models_are_refused_and_change_nothing(tmp_path: Path) -> None:
     assert "no tensor 'head.classifier.bias'" in said()
     path.unlink()
     assert "does not exist" in said()
+
+
+def test_the_spread_of_the_angles_and_the_gain_of_the_classifier_are_settings() -> None:
+    images = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    device = DeviceChoice(name="qhybrid.statevector")
+    plain, spread = (
+        build_classifier(ModelSpec(**settings), n_classes=2, circuit="angle_4q", device=device)
+        for settings in ({}, {"angle_spread": 0.3, "classifier_gain": 8.0})
+    )
+    features = plain.backbone_features(images)
+    assert torch.equal(plain.head.quantum_features(features), plain.head.projection(features))
+    assert torch.allclose(spread.head.quantum_features(features).std(0, correction=0), torch.tensor(0.3), atol=0.02)
+    assert torch.allclose(spread.head.classifier.weight, 8 * plain.head.classifier.weight)
+    assert sum(p.numel() for p in spread.head.parameters()) == sum(p.numel() for p in plain.head.parameters())

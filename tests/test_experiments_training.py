@@ -277,7 +277,7 @@ def test_a_damaged_checkpoint_is_named_and_never_unpickled(images: Images, tmp_p
 def test_adam_gets_twice_the_penalty_of_the_loss() -> None:
     spec = override(ExperimentSpec(), {"train.weight_penalty": 3e-4, "train.betas": [0.8, 0.9], "model.head": "linear"})
     model = build_classifier(spec.model, n_classes=2, circuit=spec.model.circuit, device=spec.device)
-    group = TrainingModule(model, spec.train).configure_optimizers().param_groups[0]
+    group = TrainingModule(model, spec.train).configure_optimizers()["optimizer"].param_groups[0]
     assert group["weight_decay"] == pytest.approx(6e-4)
     assert group["betas"] == (0.8, 0.9)
     # One step of that optimiser on the bare penalty is one step on its own gradient, 2 * lambda * theta.
@@ -315,3 +315,17 @@ def test_the_order_is_new_in_every_epoch_and_the_same_after_a_resume() -> None:
     assert sorted(second) == list(range(10, 20))
     assert [key - 10 for key in second] != first
     assert list(other) == second
+
+
+def test_a_cosine_schedule_takes_the_learning_rate_to_zero_over_all_epochs() -> None:
+    spec = override(ExperimentSpec(), {"train.schedule": "cosine", "train.epochs": 4, "model.head": "linear"})
+    model = build_classifier(spec.model, n_classes=2, circuit="angle_4q", device=spec.device)
+    configured = TrainingModule(model, spec.train).configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"] / spec.train.learning_rate)
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([1, 0.8536, 0.5, 0.1464], abs=1e-4)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)

@@ -38,20 +38,39 @@ class QuantumHead(ClassifierHead):
     """[Linear(F, n_features)] -> quantum layer -> Linear(n_observables, C) (SDA-QEC, section 2.4).
 
     The projection is there only where the circuit takes another number of features than the backbone gives.
+
+    Args:
+        feature_dim: Width of the features.
+        layer: The quantum layer.
+        n_classes: Number of classes.
+        angle_spread: Batch-normalise what the layer receives to this standard deviation; None: do not.
+        classifier_gain: Factor on the first weights of the last layer.
     """
 
-    def __init__(self, feature_dim: int, layer: QuantumLayer, n_classes: int) -> None:
+    def __init__(
+        self,
+        feature_dim: int,
+        layer: QuantumLayer,
+        n_classes: int,
+        *,
+        angle_spread: float | None = None,
+        classifier_gain: float = 1.0,
+    ) -> None:
         super().__init__()
         self.projection = nn.Identity() if layer.n_features == feature_dim else nn.Linear(feature_dim, layer.n_features)
         self.layer: QuantumLayer = layer
+        self.spread = angle_spread
+        self.norm = None if angle_spread is None else nn.BatchNorm1d(layer.n_features, affine=False)
         self.classifier = nn.Linear(layer.n_observables, n_classes)
+        with torch.no_grad():
+            self.classifier.weight *= classifier_gain
 
     def forward(self, features: Tensor) -> Tensor:
         return self.logits(self.layer(self.quantum_features(features)))
 
     def quantum_features(self, features: Tensor) -> Tensor:
         projected: Tensor = self.projection(features)
-        return projected
+        return projected if self.norm is None or self.spread is None else self.spread * self.norm(projected)
 
     def logits(self, expectation_values: Tensor) -> Tensor:
         logits: Tensor = self.classifier(expectation_values)
@@ -127,6 +146,7 @@ class HeadRequest:
     device: DeviceChoice
     seed: int
     """Of the circuit's weights and of the shots."""
+    spec: ModelSpec
 
 
 def _quantum(request: HeadRequest) -> ClassifierHead:
@@ -138,7 +158,13 @@ def _quantum(request: HeadRequest) -> ClassifierHead:
         noise=request.device.noise,
         seed=request.seed,
     )
-    return QuantumHead(request.feature_dim, layer, request.n_classes)
+    return QuantumHead(
+        request.feature_dim,
+        layer,
+        request.n_classes,
+        angle_spread=request.spec.angle_spread,
+        classifier_gain=request.spec.classifier_gain,
+    )
 
 
 def _linear(request: HeadRequest) -> ClassifierHead:
@@ -173,7 +199,7 @@ def build_head(spec: ModelSpec, *, n_classes: int, circuit: str, device: DeviceC
     Raises:
         InputError: The circuit or the device is wrong.
     """
-    request = HeadRequest(spec.feature_dim, n_classes, circuit, device, derive_seed(seed, "circuit"))
+    request = HeadRequest(spec.feature_dim, n_classes, circuit, device, derive_seed(seed, "circuit"), spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "head"))
         return HEADS[spec.head](request)

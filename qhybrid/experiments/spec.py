@@ -41,6 +41,12 @@ class ModelSpec(BaseModel):
     """`quantum`: the circuit; `linear`: one layer; `mlp`: two layers about as large as the quantum head."""
     circuit: str = "angle_4q"
     """Name in the catalog or path of the circuit of a quantum head; the `mlp` head is matched to it."""
+    angle_spread: Annotated[float | None, Field(gt=0, le=100), BeforeValidator(_none_as_text)] = None
+    """Batch-normalise the projected features of a quantum head to this standard deviation, so that the angles start
+    where the circuit responds; None: take them as they are, like the paper."""
+    classifier_gain: float = Field(default=1.0, gt=0, le=1000)
+    """Factor on the first weights of a quantum head's last layer. Expectation values are small at first: with a larger
+    factor a CNN that starts from random weights leaves its plateau sooner."""
 
     @field_validator("weights")
     @classmethod
@@ -76,7 +82,9 @@ class TrainSpec(BaseModel):
     batch_size: int = Field(default=16, ge=2)
     """Images per step; batch normalisation needs two."""
     learning_rate: float = Field(default=1e-4, gt=0, lt=10)
-    """Of Adam."""
+    """Of Adam, at the first epoch."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine`: the learning rate falls to zero over all epochs, along half a cosine."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Of Adam."""
     weight_penalty: float = Field(default=1e-4, ge=0)

@@ -26,14 +26,18 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
     def validation_step(self, batch: Batch, _index: int) -> torch.Tensor:
         return self._step(batch, "validation")
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> dict[str, Any]:
         # The loss has lambda * |theta|^2, whose gradient is 2 * lambda * theta; Adam adds weight_decay * theta.
-        return torch.optim.Adam(
+        optimizer = torch.optim.Adam(
             self.parameters(),
             lr=self.spec.learning_rate,
             betas=self.spec.betas,
             weight_decay=2 * self.spec.weight_penalty,
         )
+        if self.spec.schedule == "constant":
+            return {"optimizer": optimizer}
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.spec.epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The count seeds the next shots: a resumed training must not draw the first ones again.
