@@ -1,7 +1,6 @@
 """The conformance suite that every device passes: `qhybrid doctor --device NAME` and tests/test_conformance.py.
 
-Each check compares a device with an independent computation: a dense simulation gate by gate (`reference_values`) that
-shares no code with any driver, differentiated by torch.
+Each check compares a device with an independent computation (qhybrid/reference.py), differentiated by torch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +12,13 @@ from torch import Tensor
 
 from qhybrid import catalog
 from qhybrid.circuits.circuit import Circuit
-from qhybrid.circuits.gates import FIXED, PAULIS, ROTATIONS
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.devices.base import Device
 from qhybrid.devices.spec import load_device
 from qhybrid.errors import InputError, QHybridError
 from qhybrid.gradients import DIFF_METHODS
 from qhybrid.layer import QuantumLayer
+from qhybrid.reference import random_circuit, reference_values
 
 EXACT = 1e-10
 """Largest difference between exact values or gradients of two devices in double precision."""
@@ -52,87 +51,6 @@ class Failed(Exception):
 
 class NotApplicable(Exception):
     """The device does not offer what the check is about."""
-
-
-def reference_values(circuit: Circuit, features: Tensor, weights: Tensor) -> Tensor:
-    """Expectation values by dense matrices, gate by gate and sample by sample, in double precision.
-
-    Args:
-        circuit: Any circuit.
-        features: Shape (B, F), float64.
-        weights: Shape (W,), float64.
-
-    Returns:
-        Shape (B, M), differentiable by torch.
-    """
-    columns = circuit.parameters(features, weights)
-    return torch.stack([_reference_row(circuit, row) for row in columns])
-
-
-def _reference_row(circuit: Circuit, row: Tensor) -> Tensor:
-    n, n_amplitudes = circuit.n_qubits, circuit.n_amplitudes
-    state = torch.zeros(2**n, dtype=torch.complex128)
-    if n_amplitudes:
-        state = state.index_put((torch.as_tensor(circuit.amplitude_index()),), row[:n_amplitudes].to(state.dtype))
-    else:
-        state[0] = 1
-    for gate in circuit.gates:
-        if gate.slot is None:
-            unitary = torch.as_tensor(FIXED[gate.name])
-        else:
-            levels, basis = torch.linalg.eigh(torch.as_tensor(ROTATIONS[gate.name].generator))
-            unitary = basis @ torch.diag(torch.exp(-1j * row[n_amplitudes + gate.slot] * levels)) @ basis.conj().T
-        state = _applied(unitary, gate.wires, state, n)
-    values = []
-    for word in circuit.observables:
-        moved = state
-        for wire, pauli in word.factors:
-            moved = _applied(torch.as_tensor(PAULIS[pauli]), (wire,), moved, n)
-        values.append(torch.vdot(state, moved).real)
-    return torch.stack(values)
-
-
-def _applied(matrix: Tensor, wires: tuple[int, ...], state: Tensor, n: int) -> Tensor:
-    """A matrix on some wires of one state vector."""
-    k = len(wires)
-    tensor = torch.tensordot(matrix.reshape((2,) * (2 * k)), state.reshape((2,) * n), (list(range(k, 2 * k)), wires))
-    moved: Tensor = tensor.movedim(list(range(k)), wires)
-    return moved.reshape(-1)
-
-
-def random_circuit(generator: np.random.Generator, n_qubits: int = 3, n_gates: int = 12) -> Circuit:
-    """A circuit of random gates, wires and Pauli words, with features and weights in random slots.
-
-    Args:
-        generator: Of the draws.
-        n_qubits: Number of qubits, at least 2.
-        n_gates: Number of gates behind an angle encoding.
-    """
-    from qhybrid.circuits.builder import CircuitBuilder
-    from qhybrid.circuits.encoders import AngleEncoder
-    from qhybrid.circuits.gates import n_wires
-    from qhybrid.circuits.observables import PauliWord
-
-    builder = CircuitBuilder(n_qubits)
-    rows = builder.encode(AngleEncoder(0, n_qubits, scale=float(generator.uniform(0.5, 2)), squash="tanh"))
-    for wire, row in enumerate(rows):
-        builder.rotation(str(generator.choice(["rx", "ry"])), (wire,), encoding={row: 1.0})
-    for _ in range(n_gates):
-        name = str(generator.choice([*FIXED, *ROTATIONS]))
-        wires = tuple(int(wire) for wire in generator.permutation(n_qubits)[: n_wires(name)])
-        if name not in ROTATIONS:
-            builder.fixed(name, wires)
-        elif generator.random() < 0.3:
-            factor = float(generator.normal())
-            builder.rotation(name, wires, encoding={int(generator.choice(rows)): factor}, offset=factor)
-        else:
-            builder.rotation(name, wires, weights={builder.new_weight(): 1.0})
-    words = []
-    for _ in range(3):
-        letters = generator.choice(list("IXYZ"), size=n_qubits)
-        letters[int(generator.integers(n_qubits))] = "Z"
-        words.append(PauliWord(tuple((wire, str(p)) for wire, p in enumerate(letters) if p != "I")))
-    return builder.circuit("random", tuple(words))
 
 
 def _inputs(circuit: Circuit, seed: int = 7) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "qhybrid"
 FLOORS = {
     "errors": 0, "catalog": 1, "statistics": 1,
     "circuits": 2, "noise_models": 2, "data": 2,
-    "devices": 3, "gradients": 4, "layer": 5,
+    "devices": 3, "reference": 3, "gradients": 4, "layer": 5,
     "conformance": 6, "bench": 6, "experiments": 6,
     "report": 7, "cli": 8,
 }  # fmt: skip
@@ -101,5 +101,5 @@ def test_nothing_unpickles_what_a_user_gives() -> None:
 
 
 def test_files_stay_readable() -> None:
-    long = {path.name: n for path in modules() if (n := len(path.read_text(encoding="utf-8").splitlines())) > 380}
+    long = {path.name: n for path in modules() if (n := len(path.read_text(encoding="utf-8").splitlines())) > 350}
     assert not long, "look for the seam"

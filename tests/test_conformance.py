@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import qhybrid
 from qhybrid import conformance
 from qhybrid.circuits.spec import load_circuit
-from qhybrid.conformance import CHECKS, conformance_circuits, random_circuit, reference_values
+from qhybrid.conformance import CHECKS, conformance_circuits
 from qhybrid.devices.spec import load_device
+from qhybrid.reference import random_circuit, reference_values
 
 STATEVECTORS = ["qhybrid.statevector", "default.qubit", "lightning.qubit"]
 

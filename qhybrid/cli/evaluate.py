@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from qhybrid.cli import options
+from qhybrid.cli import options, results
 
 
 def evaluate(
@@ -22,7 +22,6 @@ def evaluate(
     """Evaluate a trained run on a device."""
     from qhybrid.experiments import evaluation
     from qhybrid.experiments.runs import open_run
-    from qhybrid.report.figures import draw_evaluation
 
     result = evaluation.evaluate(
         open_run(run, root=runs),
@@ -33,11 +32,4 @@ def evaluate(
         split=split,
         seed=seed,
     )
-    figures = draw_evaluation(result)
-    if as_json:
-        options.print_json(result.to_dict())
-        return
-    console = options.console()
-    console.print(evaluation.metrics_table(result))
-    console.print(f"results  {result.run.path / 'results' / (result.name + '.json')}", soft_wrap=True, highlight=False)
-    console.print(f"figures  {', '.join(str(path) for path in figures)}", soft_wrap=True, highlight=False)
+    results.show(result, as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from qhybrid.cli import options
+from qhybrid.cli import options, results
 
 
 def train(
@@ -36,7 +36,6 @@ def train(
     from qhybrid.errors import InputError
     from qhybrid.experiments import evaluation, training
     from qhybrid.experiments.spec import load_experiment
-    from qhybrid.report.figures import draw_evaluation
 
     given = options.overrides(
         settings,
@@ -60,12 +59,4 @@ def train(
     else:
         run = training.train(load_experiment(experiment, given), out=out)
     result = evaluation.evaluate(run)
-    figures = draw_evaluation(result)
-    if as_json:
-        options.print_json(result.to_dict())
-        return
-    console = options.console()
-    console.print(evaluation.metrics_table(result))
-    console.print(f"run      {run.path}", soft_wrap=True, highlight=False)
-    console.print(f"results  {run.path / 'results' / (result.name + '.json')}", soft_wrap=True, highlight=False)
-    console.print(f"figures  {', '.join(str(path) for path in figures)}", soft_wrap=True, highlight=False)
+    results.show(result, as_json=as_json)

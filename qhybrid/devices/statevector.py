@@ -11,7 +11,7 @@ from qhybrid.circuits.observables import measurement_bases
 from qhybrid.devices.base import Capabilities, Device, Estimates, Program, check_shots, check_size
 from qhybrid.devices.sampling import basis_rotation, sample_expectations
 from qhybrid.devices.statevector_program import StatevectorProgram
-from qhybrid.devices.statevector_steps import complex_dtype
+from qhybrid.devices.statevector_tensors import complex_dtype
 
 MAX_BATCH_ELEMENTS = 2**26
 """Amplitudes simulated at a time; larger batches run in pieces (without gradients the memory is bounded by this)."""

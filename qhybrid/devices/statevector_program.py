@@ -16,15 +16,14 @@ from torch import Tensor
 from qhybrid.circuits.circuit import Circuit, Gate
 from qhybrid.circuits.gates import FIXED
 from qhybrid.devices.statevector_steps import (
-    Constant,
     Diagonal,
     FixedWall,
     Monomial,
     RyWall,
     Step,
     WallMatrices,
-    complex_dtype,
 )
+from qhybrid.devices.statevector_tensors import Constant, complex_dtype
 
 SINGLE_THREAD_ELEMENTS = 2**16
 """Up to this many amplitudes in a batch one thread is used."""

@@ -15,33 +15,10 @@ from torch import Tensor
 
 from qhybrid.circuits.circuit import Gate
 from qhybrid.circuits.gates import FIXED, ROTATIONS
+from qhybrid.devices.statevector_tensors import Constant, apply_matrix, kron, local_index, wires_first
 
 WALL_WIRES = 4
 """Most wires that are joined into one matrix."""
-
-
-class Constant:
-    """A constant array as a tensor beside another one, made once for each device and precision.
-
-    Args:
-        values: Index, real or complex array.
-    """
-
-    def __init__(self, values: NDArray[np.generic]) -> None:
-        self.values = values
-        self._tensors: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-
-    def beside(self, like: Tensor) -> Tensor:
-        """The tensor on the device of `like`, in its precision."""
-        key = (like.device, like.dtype)
-        if key not in self._tensors:
-            tensor = torch.as_tensor(self.values, device=like.device)
-            if tensor.is_complex():
-                tensor = tensor.to(complex_dtype(like))
-            elif tensor.is_floating_point():
-                tensor = tensor.to(real_dtype(like))
-            self._tensors[key] = tensor
-        return self._tensors[key]
 
 
 class RyWall:
@@ -67,12 +44,12 @@ class RyWall:
         """The wall on |0...0>, where it acts on every wire: a product of real vectors, (B, 2**n)."""
         half = 0.5 * angles.index_select(1, self.order.beside(angles))
         single = torch.stack([torch.cos(half), torch.sin(half)], dim=2).view(len(angles), 1, -1, 2, 1)
-        return _kron(single).view(len(angles), -1)
+        return kron(single).view(len(angles), -1)
 
     def apply(self, state: Tensor, matrices: list[Tensor]) -> Tensor:
         """The state behind the wall; `matrices` holds one (B, K, K) for each group of wires."""
         for group, matrix in zip(self.groups, matrices, strict=True):
-            state = _apply_matrix(state, matrix, group[0])
+            state = apply_matrix(state, matrix, group[0])
         return state
 
     def pull(self, gradient: Tensor, state: Tensor, matrices: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
@@ -88,12 +65,12 @@ class RyWall:
         """
         slopes = []
         for group in self.groups:
-            bra, ket = _wires_first(gradient, group[0], len(group)), _wires_first(state, group[0], len(group))
+            bra, ket = wires_first(gradient, group[0], len(group)), wires_first(state, group[0], len(group))
             overlap = torch.bmm(bra, ket.transpose(1, 2))
             slopes.append(overlap.flatten(1) @ self._generators[len(group)].beside(overlap))
         if matrices is not None:
             for group, matrix in zip(self.groups, matrices, strict=True):
-                gradient = _apply_matrix(gradient, matrix.transpose(-2, -1), group[0])
+                gradient = apply_matrix(gradient, matrix.transpose(-2, -1), group[0])
         return gradient, slopes
 
 
@@ -119,7 +96,7 @@ class WallMatrices:
             half = 0.5 * angles.index_select(1, self._orders[size].beside(angles))
             cos, sin = torch.cos(half), torch.sin(half)
             single = torch.stack([cos, -sin, sin, cos], dim=2).view(len(angles), -1, size, 2, 2)
-            built[size] = iter(_kron(single).unbind(1))
+            built[size] = iter(kron(single).unbind(1))
         matrices: dict[int, list[Tensor]] = {}
         for wall, index in self._groups:
             matrices.setdefault(id(wall), []).append(next(built[len(wall.groups[index])]))
@@ -146,13 +123,13 @@ class FixedWall:
     def apply(self, state: Tensor) -> Tensor:
         """The state behind the wall."""
         for first, matrix, _ in self._groups:
-            state = _apply_matrix(state, matrix.beside(state), first)
+            state = apply_matrix(state, matrix.beside(state), first)
         return state
 
     def pull(self, gradient: Tensor) -> Tensor:
         """The gradient before the wall."""
         for first, _, inverse in self._groups:
-            gradient = _apply_matrix(gradient, inverse.beside(gradient), first)
+            gradient = apply_matrix(gradient, inverse.beside(gradient), first)
         return gradient
 
 
@@ -242,15 +219,6 @@ class Diagonal:
 Step = RyWall | FixedWall | Monomial | Diagonal
 
 
-def local_index(wires: tuple[int, ...], n: int) -> NDArray[np.int64]:
-    """For every basis state of n qubits the value of its bits on some wires, the first wire the most significant."""
-    index = np.arange(2**n)
-    local = np.zeros_like(index)
-    for wire in wires:
-        local = 2 * local + ((index >> (n - 1 - wire)) & 1)
-    return local
-
-
 def _monomial(
     matrix: NDArray[np.complex128], wires: tuple[int, ...], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
@@ -263,16 +231,6 @@ def _monomial(
         shift = n - 1 - wire
         source = (source & ~(1 << shift)) | (wanted << shift)
     return source, matrix[local, column[local]]
-
-
-def real_dtype(tensor: Tensor) -> torch.dtype:
-    """float64 or float32, the precision of a tensor."""
-    return torch.float64 if tensor.dtype in (torch.float64, torch.complex128) else torch.float32
-
-
-def complex_dtype(tensor: Tensor) -> torch.dtype:
-    """complex128 or complex64, the precision of a tensor."""
-    return torch.complex128 if real_dtype(tensor) == torch.float64 else torch.complex64
 
 
 def _neighbours(wires: list[int]) -> list[list[int]]:
@@ -293,47 +251,3 @@ def _ry_generators(count: int) -> NDArray[np.float64]:
         before, after = np.eye(2**position), np.eye(2 ** (count - 1 - position))
         columns.append(np.kron(np.kron(before, [[0, -0.5], [0.5, 0]]), after).ravel())
     return np.stack(columns, axis=1)
-
-
-def _kron(factors: Tensor) -> Tensor:
-    """Kronecker products along dim 2: (B, g, k, r, c) -> (B, g, r**k, c**k), the first factor the most significant."""
-    count = factors.shape[2]
-    if count == 1:
-        return factors[:, :, 0]
-    if count % 2:
-        return _kron_pairs(_kron(factors[:, :, :-1]).unsqueeze(2), factors[:, :, -1:])[:, :, 0]
-    return _kron(_kron_pairs(factors[:, :, 0::2], factors[:, :, 1::2]))
-
-
-def _kron_pairs(left: Tensor, right: Tensor) -> Tensor:
-    """Kronecker products of (B, g, k, r, c) and (B, g, k, s, d): (B, g, k, r s, c d)."""
-    (b, g, k, r, c), (s, d) = left.shape, right.shape[3:]
-    product = left.reshape(b, g, k, r, 1, c, 1) * right.reshape(b, g, k, 1, s, 1, d)
-    return product.view(b, g, k, r * s, c * d)
-
-
-def _apply_matrix(state: Tensor, matrix: Tensor, first: int) -> Tensor:
-    """Apply a matrix (K, K) or (B, K, K) on neighbouring wires, the first of which is `first`."""
-    batch, size = len(state), matrix.shape[-1]
-    if matrix.is_complex() and not state.is_complex():
-        state = state.to(matrix.dtype)
-    left = 2**first
-    right = state.shape[1] // (left * size)
-    as_real = state.is_complex() and not matrix.is_complex()
-    work = torch.view_as_real(state) if as_real else state
-    if left == 1:
-        result = matrix @ work.reshape(batch, size, -1)
-    elif right == 1 and not as_real:
-        result = work.reshape(batch, left, size) @ matrix.transpose(-2, -1)
-    else:
-        broadcast = matrix.unsqueeze(1) if matrix.dim() == 3 else matrix
-        result = broadcast @ work.reshape(batch, left, size, -1)
-    return torch.view_as_complex(result.reshape(batch, -1, 2)) if as_real else result.reshape(batch, -1)
-
-
-def _wires_first(state: Tensor, first: int, count: int) -> Tensor:
-    """A state as real (B, K, everything else), K = 2**count for neighbouring wires."""
-    work = torch.view_as_real(state) if state.is_complex() else state
-    if first == 0:
-        return work.reshape(len(state), 2**count, -1)
-    return work.reshape(len(state), 2**first, 2**count, -1).transpose(1, 2).flatten(2)
