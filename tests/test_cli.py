@@ -197,6 +197,26 @@ def test_data_preview_and_audit(workplace: Path, command: Command) -> None:
     assert "leaks" in command("data", "audit", *small, cwd=workplace).stdout
 
 
+def test_audit_shows_images_that_recur_across_splits(tmp_path: Path, command: Command) -> None:
+    rng = np.random.default_rng(0)
+    recurring = rng.integers(0, 255, (32, 32), dtype=np.uint8)
+    for split in ("train", "validation", "test"):
+        for label in ("negative", "positive"):
+            folder = tmp_path / "images" / split / label
+            folder.mkdir(parents=True)
+            for number in range(2):
+                Image.fromarray(rng.integers(0, 255, (32, 32), dtype=np.uint8)).save(folder / f"{number}.png")
+    Image.fromarray(recurring).save(tmp_path / "images" / "train" / "positive" / "again.png")
+    Image.fromarray(recurring).save(tmp_path / "images" / "test" / "negative" / "again.png")
+    shown = command("data", "audit", "folder:images", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "train/positive/again.png" in shown.stdout
+    assert "test/negative/again.png" in shown.stdout
+    assert "1 test image recurs in train (as 1 train image)" in shown.stdout
+    report = json.loads(command("data", "audit", "folder:images", "--json", cwd=tmp_path).stdout)
+    assert (len(report["leaks"]), len(report["label_conflicts"])) == (1, 1)
+
+
 BAD_INPUT = [
     (["train", "quickstrat"], "did you mean 'quickstart'?"),
     (["train", "--device", "lightnin.qubit"], "did you mean 'lightning.qubit'?"),

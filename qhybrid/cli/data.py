@@ -1,11 +1,14 @@
 """`qhybrid data`: look at data before training on them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qhybrid.cli import options
+
+if TYPE_CHECKING:
+    from qhybrid.data.audit import AuditReport
 
 app = typer.Typer(no_args_is_help=True, help="Look at data: contact sheets, and an audit for leaks.")
 
@@ -74,17 +77,18 @@ def audit(
     if report.leaks:
         options.print_table(
             "images that recur across splits",
-            ["equal images", "labels"],
+            ["group", "image", "class"],
             [
-                ["\n".join(f"{m.split}: {m.id}" for m in group.members), _labels(group, counts)]
-                for group in report.leaks
+                [number if member is group.members[0] else "", member.id, member.class_name]
+                for number, group in enumerate(report.leaks, start=1)
+                for member in group.members
             ],
         )
     for sentence in [*report.leak_sentences(), *report.corrupt]:
         print(sentence)
 
 
-def _findings(report: Any) -> list[tuple[str, object]]:
+def _findings(report: "AuditReport") -> list[tuple[str, object]]:
     groups = sum(len(group.members) for group in report.exact)
     rows: list[tuple[str, object]] = [
         ("groups of equal images", len(report.exact)),
@@ -97,11 +101,6 @@ def _findings(report: Any) -> list[tuple[str, object]]:
         rows.append(("an image's usual nearest neighbour (correlation)", f"{report.usual_nearest:.3f}"))
     rows.append(("files that cannot be read", len(report.corrupt)))
     return rows
-
-
-def _labels(group: Any, counts: dict[str, dict[str, int]]) -> str:
-    names = list(next(iter(counts.values())))
-    return ", ".join(sorted({names[m.label] if isinstance(m.label, int) else str(m.label) for m in group.members}))
 
 
 def _specs(source: str, image_size: int | None, settings: list[str] | None) -> tuple[Any, Any]:
