@@ -16,6 +16,12 @@ class InputError(QHybridError, ValueError):
     exit_code = 2
 
 
+class Interrupted(QHybridError):
+    """The user stopped a command that can go on later; the message says how."""
+
+    exit_code = 130
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Say what is allowed, the nearest match first.
 

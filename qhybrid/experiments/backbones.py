@@ -102,7 +102,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for damaged or hostile files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # Of torch's advice only the first sentence: the rest recommends to run the file's code.
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise InputError(f"{path}: not readable as weights without running code ({reason})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: holds no table of tensors (a torchvision state_dict)")

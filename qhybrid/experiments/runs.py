@@ -13,7 +13,7 @@ from qhybrid.experiments.run_folder import Features, Run, State
 from qhybrid.experiments.spec import ExperimentSpec, experiment_toml
 from qhybrid.experiments.storage import write_json, write_text
 
-__all__ = ["Features", "Run", "State", "claim", "create_run", "list_runs", "open_run"]
+__all__ = ["Features", "Run", "State", "claim", "create_run", "how_to_go_on", "list_runs", "open_run"]
 
 ROOT = Path("runs")
 
@@ -79,7 +79,7 @@ def open_run(path: Path | str | None = None, *, root: Path = ROOT, incomplete: b
     config = folder / "config.toml"
     run = Run(folder, catalog.parse(ExperimentSpec, catalog.load_toml(config), str(config)))
     if run.state != "complete" and not incomplete:
-        raise InputError(f"run {str(folder)!r} is incomplete ({_state_in_words(run)}); {_how_to_go_on(run)}")
+        raise InputError(f"run {str(folder)!r} is incomplete ({_state_in_words(run)}); {how_to_go_on(run)}")
     return run
 
 
@@ -123,7 +123,7 @@ def _newest(root: Path, *, incomplete: bool) -> Run:
     if fitting:
         return fitting[-1]
     if runs:
-        raise InputError(f"no complete run under {str(root)!r}; {_how_to_go_on(runs[-1])}")
+        raise InputError(f"no complete run under {str(root)!r}; {how_to_go_on(runs[-1])}")
     raise InputError(f"no run under {str(root)!r}; `qhybrid train` makes one")
 
 
@@ -134,7 +134,8 @@ def _state_in_words(run: Run) -> str:
     return "still running, or killed"
 
 
-def _how_to_go_on(run: Run) -> str:
+def how_to_go_on(run: Run) -> str:
+    """What to do with a run that is not complete."""
     if run.last_checkpoint.is_file():
         return f"go on with `qhybrid train --resume {run.path}`"
     return f"no epoch was finished: start again with `qhybrid train {run.spec.name}`"

@@ -14,13 +14,13 @@ from qhybrid.data.augment import augment
 from qhybrid.data.dataset import ImageDataset, Split
 from qhybrid.data.sources import load_dataset
 from qhybrid.data.transforms import training_transforms
-from qhybrid.errors import InputError
+from qhybrid.errors import InputError, Interrupted
 from qhybrid.experiments.batches import TrainingImages, split_loader, training_loader
 from qhybrid.experiments.checkpoints import (
     read_checkpoint,
 )
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
-from qhybrid.experiments.runs import ROOT, Features, Run, claim, create_run, open_run
+from qhybrid.experiments.runs import ROOT, Features, Run, claim, create_run, how_to_go_on, open_run
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.storage import write_json, write_text
@@ -191,4 +191,6 @@ def _state_kept(run: Run) -> Iterator[None]:
         # Lightning turns Ctrl-C into SystemExit.
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         run.set_state("failed", "interrupted" if stopped else f"{type(error).__name__}: {error}")
+        if stopped:
+            raise Interrupted(f"interrupted; {how_to_go_on(run)}") from None
         raise
