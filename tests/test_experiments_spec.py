@@ -1,3 +1,5 @@
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +98,10 @@ def test_an_unknown_experiment_names_the_nearest() -> None:
 def test_a_file_name_that_cannot_name_a_folder_is_made_to(tmp_path: Path) -> None:
     (tmp_path / "my first try.toml").write_text("", encoding="utf-8")
     assert load_experiment(str(tmp_path / "my first try.toml")).name == "my-first-try"
+
+
+def test_the_commented_example_of_the_guide_is_valid() -> None:
+    guide = Path(__file__).parents[1] / "experiments" / "README.md"
+    (example,) = re.findall(r"```toml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    spec = catalog.parse(ExperimentSpec, tomllib.loads(example), str(guide))
+    assert (spec.model.angle_spread, spec.train.schedule) == (0.3, "cosine")
