@@ -200,17 +200,18 @@ class QuantumLayer(nn.Module):
         if not features.is_floating_point():
             features = features.to(self.weights.dtype)
         dtype = torch.promote_types(features.dtype, self.weights.dtype)
-        rows = features.reshape(-1, self.n_features).double()
-        # One sum finds out in the usual case; a sum may overflow where no feature is infinite.
-        if not math.isfinite(float(rows.detach().sum())) and not bool(torch.isfinite(rows).all()):
-            bad = int(torch.nonzero(~torch.isfinite(rows).all(dim=1))[0])
-            raise InputError(f"features contain NaN or infinity in row {bad}")
-        return rows, self.weights.double(), dtype
+        return features.reshape(-1, self.n_features).double(), self.weights.double(), dtype
 
     def _angles(self, rows: Tensor, weights: Tensor) -> Tensor:
         """What the device is given, (B, S + P)."""
         angles = self.program.circuit.parameters(rows, weights)
-        if not math.isfinite(float(angles.detach().sum())) and not bool(torch.isfinite(angles).all()):
+        # Two sums find out in the usual case; a sum may overflow where nothing in it is infinite.
+        with torch.no_grad():
+            total = float(angles.sum() + rows.sum())
+        if not math.isfinite(total) and not bool(torch.isfinite(angles).all() and torch.isfinite(rows).all()):
+            bad = torch.nonzero(~torch.isfinite(rows).all(dim=1))
+            if len(bad):
+                raise InputError(f"features contain NaN or infinity in row {int(bad[0])}")
             if not bool(torch.isfinite(weights).all()):
                 raise QHybridError("the weights of the quantum layer are NaN or infinite: has the training diverged?")
             raise InputError(f"features as large as {float(rows.abs().max()):.1e} give angles that are not finite")

@@ -154,15 +154,15 @@ class Circuit:
         Returns:
             Shape (S + P,).
         """
-        of_features, of_weights = self._dependence
-        return (of_features & features) | (of_weights & weights)
+        return self._dependence[features, weights]
 
     @cached_property
-    def _dependence(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which columns depend on the features, and which on the weights."""
+    def _dependence(self) -> dict[tuple[bool, bool], NDArray[np.bool_]]:
+        """Which columns depend on the features, the weights, both or neither, by (features, weights)."""
         state = np.ones(self.n_amplitudes, dtype=bool)
         of_features = np.concatenate([state, np.any(self.encoding_map != 0, axis=0)])
-        return of_features, np.concatenate([~state, np.any(self.weight_map != 0, axis=0)])
+        of_weights = np.concatenate([~state, np.any(self.weight_map != 0, axis=0)])
+        return {(f, w): (of_features & f) | (of_weights & w) for f in (False, True) for w in (False, True)}
 
     def amplitude_index(self) -> NDArray[np.int64]:
         """Index in the whole state (2**n_qubits) of each amplitude of the initial state; [0] where it is |0...0>."""

@@ -4,8 +4,6 @@ A circuit of RY, CX, CZ stays in real numbers. The reverse pass is written out (
 hundred), which makes a small layer three times faster than recording each operation.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,7 +43,9 @@ class StatevectorProgram:
         self.is_real = all(_is_real(step) for step in self.steps)
         words = circuit.observables
         self._flips = {flips: Constant(np.arange(2**self.n) ^ flips) for flips in {w.flips(self.n) for w in words}}
-        members = {flips: [i for i, word in enumerate(words) if word.flips(self.n) == flips] for flips in self._flips}
+        self._members = members = {
+            flips: [i for i, word in enumerate(words) if word.flips(self.n) == flips] for flips in self._flips
+        }
         self._phases = {flips: Constant(self._phase_table(members[flips])) for flips in self._flips}
         self._order = np.argsort([index for flips in self._flips for index in members[flips]])
         first = self.steps[0] if self.steps else None
@@ -67,16 +67,9 @@ class StatevectorProgram:
         with self.few_threads(parameters):
             return self.measure(self.states(parameters)[0][-1])
 
-    @contextmanager
-    def few_threads(self, parameters: Tensor) -> Iterator[None]:
+    def few_threads(self, parameters: Tensor) -> "FewThreads":
         """One torch thread while a small batch runs: waking the others costs more than they save."""
-        threads = torch.get_num_threads()
-        small = len(parameters) * 2**self.n <= SINGLE_THREAD_ELEMENTS
-        try:
-            torch.set_num_threads(1 if small else threads)
-            yield
-        finally:
-            torch.set_num_threads(threads)
+        return FewThreads(small=len(parameters) * 2**self.n <= SINGLE_THREAD_ELEMENTS)
 
     def states(self, parameters: Tensor) -> tuple[list[Tensor], list[Any]]:
         """The state before the first step and behind each one (B, 2**n), and what each step was made of."""
@@ -140,18 +133,16 @@ class StatevectorProgram:
 
     def _pull_measurement(self, cotangent: Tensor, state: Tensor) -> Tensor:
         """2 sum_m cotangent_m P_m psi."""
-        bra = torch.zeros_like(state)
-        start = 0
-        order = np.argsort(self._order)
+        bra: Tensor | None = None
         for flips, source in self._flips.items():
             phases = self._phases[flips].beside(state)
-            members = order[start : start + phases.shape[1]]
-            weights = cotangent if len(self._flips) == 1 else cotangent[:, members]
-            diagonal = weights.to(phases.dtype) @ phases.T
+            weights = cotangent if len(self._flips) == 1 else cotangent[:, self._members[flips]]
+            diagonal = (2 * weights).to(phases.dtype) @ phases.T
             diagonal = diagonal.real if not state.is_complex() and diagonal.is_complex() else diagonal
-            bra = bra + diagonal * (state if flips == 0 else state.index_select(1, source.beside(state)))
-            start += phases.shape[1]
-        return 2 * bra
+            part = diagonal * (state if flips == 0 else state.index_select(1, source.beside(state)))
+            bra = part if bra is None else bra + part
+        assert bra is not None
+        return bra
 
     def _initial_state(self, parameters: Tensor) -> Tensor:
         """|0...0>, or the given amplitudes on the circuit's amplitude wires and |0> on the others."""
@@ -169,6 +160,22 @@ class StatevectorProgram:
     def _phase_table(self, members: list[int]) -> NDArray[np.generic]:
         phases = np.stack([self.circuit.observables[member].phases(self.n) for member in members], axis=1)
         return phases if np.any(phases.imag) else phases.real
+
+
+class FewThreads:
+    """A context in which torch uses one thread if the work is small (a class: half the cost of a generator)."""
+
+    def __init__(self, *, small: bool) -> None:
+        self._small = small
+        self._threads = torch.get_num_threads()
+
+    def __enter__(self) -> None:
+        if self._small:
+            torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        if self._small:
+            torch.set_num_threads(self._threads)
 
 
 class _Expectations(torch.autograd.Function):
