@@ -11,7 +11,7 @@ from torch import Tensor
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.gates import shift_rule
 from qhybrid.devices.base import AdjointDevice, Device, Estimates, Program
-from qhybrid.errors import InputError
+from qhybrid.errors import InputError, did_you_mean
 
 DiffMethod = Literal["backprop", "adjoint", "parameter-shift", "spsa"]
 DIFF_METHODS: tuple[DiffMethod, ...] = ("backprop", "adjoint", "parameter-shift", "spsa")
@@ -34,8 +34,6 @@ def choose_diff_method(device: Device, diff_method: str, shots: int | None) -> D
         InputError: There is no such method, or this device cannot do it; names what it can.
     """
     if diff_method not in (*DIFF_METHODS, "best"):
-        from qhybrid.errors import did_you_mean
-
         raise InputError(f"unknown diff_method {diff_method!r}; {did_you_mean(diff_method, (*DIFF_METHODS, 'best'))}")
     sampled = ("parameter-shift", "spsa")
     possible = [m for m in device.capabilities.diff_methods if shots is None or m in sampled]

@@ -1,4 +1,7 @@
-"""The command line as a stranger types it: real processes, what they print, what they leave behind."""
+"""The command line as a stranger types it: what it prints, what it leaves behind.
+
+Training, help and kills are real processes; most other commands run `main()` in this one, which saves their imports.
+"""
 
 import json
 import os
