@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,8 +12,14 @@ from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.errors import InputError
+from qhybrid.noise_models.model import NoiseModel
+
+if TYPE_CHECKING:
+    from qhybrid.circuits.transpile import IsaCircuit
 
 MAX_SHOTS = 10**8
+LAYOUT_SEEDS = 16
+"""Transpiler seeds tried for each circuit unless another number is given."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,32 @@ class Device(ABC):
         Returns:
             Values and standard errors, shape (B, M), in the order of the circuit's observables.
         """
+
+
+class NoisyDevice(Device):
+    """A device that simulates a machine's noise.
+
+    Its driver takes the keywords `noise` and `layout_seeds`; `prepare` lays the circuit out on the noise model's machine
+    once, and `rescaled` changes the strength of the noise without doing that again.
+
+    Args:
+        name: The name that the user gave.
+        noise: The noise model; None: ideal gates.
+        layout_seeds: Transpiler seeds tried for each circuit.
+    """
+
+    def __init__(self, name: str, *, noise: NoiseModel | None = None, layout_seeds: int = LAYOUT_SEEDS) -> None:
+        super().__init__(name)
+        self.noise = noise
+        self.layout_seeds = layout_seeds
+
+    @abstractmethod
+    def isa_circuits(self, program: Program) -> "tuple[IsaCircuit, ...]":
+        """The ISA circuits of a program, one for each measurement basis; none without a noise model."""
+
+    @abstractmethod
+    def rescaled(self, program: Program, factor: float) -> Program:
+        """The same program with the rates of the device's noise model times a factor."""
 
 
 class AdjointDevice(Device):

@@ -1,0 +1,1 @@
+"""Noise models: calibration snapshots of machines, parametric channels, scaled and taken apart."""
