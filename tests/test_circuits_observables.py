@@ -60,7 +60,7 @@ def test_each_basis_turns_its_words_into_signs_of_outcomes(words: list[PauliWord
             gate = [np.eye(2)] * 3
             gate[wire] = FIXED[name]
             rotation = reduce(np.kron, gate) @ rotation
-        signs = basis.signs(words, 3)
+        signs = basis.signs(words, range(3))
         assert signs.shape == (8, len(basis.members))
         for column, member in zip(signs.T, basis.members, strict=True):
             rotated = rotation @ dense(words[member], 3) @ rotation.conj().T

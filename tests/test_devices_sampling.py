@@ -102,3 +102,13 @@ def test_estimates_of_a_layer_carry_their_errors(device: str) -> None:
     assert estimates.values.shape == estimates.stderr.shape == (2, 3, 4)
     assert torch.all((estimates.values - exact.values).abs() < 5 * estimates.stderr)
     assert torch.equal(exact.stderr, torch.zeros_like(exact.stderr))
+
+
+def test_tables_of_the_measured_wires_give_what_full_tables_give() -> None:
+    circuit = load_circuit({"qubits": 3, "observables": ["Z0 Z2", "Z2", "X2"], "blocks": BLOCKS})
+    full = np.random.default_rng(0).dirichlet(np.ones(8), size=5).reshape(5, 2, 2, 2)
+    whole = [full.reshape(5, 8)] * 2
+    measured = [full.sum(axis=2).reshape(5, 4), full.sum(axis=(1, 2))]
+    shots = 10**6
+    wide, narrow = (sample_expectations(tables, circuit, shots, seed=1).values for tables in (whole, measured))
+    assert torch.all((wide - narrow).abs() < 6 * np.sqrt(2 / shots))

@@ -1,7 +1,7 @@
 """Pauli words such as `Z0` or `Z0 Z1`, and which of them one measurement basis serves."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,15 +76,26 @@ class MeasurementBasis:
     paulis: tuple[tuple[int, str], ...]
     members: tuple[int, ...]
 
-    def signs(self, words: Iterable[PauliWord], n_qubits: int) -> NDArray[np.float64]:
-        """Eigenvalue of each member for each outcome of the measurement, shape (2**n_qubits, members)."""
-        index = np.arange(2**n_qubits)
+    @property
+    def wires(self) -> tuple[int, ...]:
+        """The wires that are measured, ascending."""
+        return tuple(wire for wire, _ in self.paulis)
+
+    def signs(self, words: Iterable[PauliWord], wires: Sequence[int]) -> NDArray[np.float64]:
+        """Eigenvalue of each member for each outcome of the measurement, shape (2**len(wires), members).
+
+        Args:
+            words: The circuit's observables.
+            wires: Wires that the outcomes are about, the first the most significant bit; `self.wires` or more.
+        """
+        index = np.arange(2 ** len(wires))
+        shift = {wire: len(wires) - 1 - place for place, wire in enumerate(wires)}
         words = list(words)
         columns = []
         for member in self.members:
             parity = np.zeros_like(index)
             for wire, _ in words[member].factors:
-                parity ^= (index >> (n_qubits - 1 - wire)) & 1
+                parity ^= (index >> shift[wire]) & 1
             columns.append(1.0 - 2.0 * parity)
         return np.stack(columns, axis=1)
 

@@ -15,7 +15,8 @@ def sample_expectations(
     """Draw shots for every row and basis, and estimate the expectation values from them.
 
     Args:
-        probabilities: For each of the circuit's measurement bases the outcome probabilities, shape (B, 2**n).
+        probabilities: For each of the circuit's measurement bases the outcome probabilities, of all wires, shape
+            (B, 2**n), or of `basis.wires` only, shape (B, 2**k); the first wire is the most significant bit.
         circuit: Whose observables are estimated.
         shots: Shots for every row and basis.
         seed: Of the draws; None draws a fresh one.
@@ -29,7 +30,8 @@ def sample_expectations(
     for basis, table in zip(measurement_bases(circuit.observables), probabilities, strict=True):
         table = np.clip(table, 0, None)
         counts = generator.multinomial(shots, table / table.sum(axis=1, keepdims=True))
-        values[:, list(basis.members)] = counts @ basis.signs(circuit.observables, circuit.n_qubits) / shots
+        wires = basis.wires if table.shape[1] == 2 ** len(basis.wires) else range(circuit.n_qubits)
+        values[:, list(basis.members)] = counts @ basis.signs(circuit.observables, wires) / shots
     return Estimates(torch.from_numpy(values), torch.from_numpy(shot_error(values, shots)))
 
 
