@@ -1,7 +1,8 @@
 """QuantumLayer: a circuit with weights on a device, as a torch module."""
 
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -9,10 +10,18 @@ from torch import Tensor, nn
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.spec import load_circuit
-from qhybrid.devices.base import Device, Estimates, Program, check_shots
+from qhybrid.devices.base import Device, Estimates, NoisyDevice, Program, check_shots
 from qhybrid.devices.spec import device_spec, load_device
 from qhybrid.errors import InputError, QHybridError
 from qhybrid.gradients import choose_diff_method, expectation_values
+from qhybrid.noise_models.model import NoiseModel
+from qhybrid.noise_models.spec import load_noise_model
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+
+Noise = str | dict[str, Any] | NoiseModel
+"""A noise model: catalog name, `fake:FakeName`, path, dict of a file's keys, or an open one."""
 
 
 class QuantumLayer(nn.Module):
@@ -27,12 +36,16 @@ class QuantumLayer(nn.Module):
         device: Name of a device, or an open `Device`, which is then shared.
         diff_method: "backprop", "adjoint", "parameter-shift", "spsa", or "best" for what the device is best at.
         shots: Shots for every circuit; None means exact (or the default in the device's file).
-        noise: Noise model; None means none.
+        noise: Noise model that the device simulates: catalog name such as "ibm_brisbane", path, dict, or `NoiseModel`;
+            None means none.
+        noise_scale: Factor on all of its rates.
+        noise_parts: Which parts of it are on, of gates1q, gates2q, thermal, readout, idle; None means all.
+        layout_seeds: Transpiler seeds tried for the layout on the noise model's machine; None: the device's default.
         seed: Of the initial weights (uniform in [0, 2 pi)) and of the shots: the n-th call of two layers of one seed
             draws the same shots.
 
     Raises:
-        InputError: Circuit, device, method or shots are wrong or do not fit together.
+        InputError: Circuit, device, method, shots or noise are wrong or do not fit together.
     """
 
     _device: Device | None
@@ -46,7 +59,10 @@ class QuantumLayer(nn.Module):
         *,
         diff_method: str = "best",
         shots: int | None = None,
-        noise: str | None = None,
+        noise: Noise | None = None,
+        noise_scale: float = 1.0,
+        noise_parts: Iterable[str] | None = None,
+        layout_seeds: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -58,7 +74,8 @@ class QuantumLayer(nn.Module):
         self.seed = seed
         self.calls = 0
         """Number of calls so far, which seeds the next one's shots."""
-        self._set_device(device, diff_method, shots, noise)
+        self._set_noise(noise, noise_scale, noise_parts, layout_seeds)
+        self._set_device(device, diff_method, shots)
 
     @property
     def n_features(self) -> int:
@@ -74,17 +91,21 @@ class QuantumLayer(nn.Module):
     def device(self) -> Device:
         """The device, with its `tracker` of what was spent."""
         if self._device is None:  # after a copy or a load: devices hold handles that cannot be copied
-            self._device = load_device(self._device_name)
+            self._device = load_device(self._device_name, noise=self.noise, layout_seeds=self._layout_seeds)
         return self._device
 
     @property
     def program(self) -> Program:
-        """The circuit prepared for the device, once."""
+        """The circuit prepared for the device, once; its noise rescaled by `noise_factor`."""
+        device = self.device
         if self._program is None:
-            device = self.device
             circuit = self.circuit if device.capabilities.state_preparation else self.circuit.expanded()
             self._program = device.prepare(circuit)
-        return self._program
+        if self.noise_factor == 1:
+            return self._program
+        if not isinstance(device, NoisyDevice) or device.noise is None:
+            raise InputError(f"{device.name} simulates no noise that could be scaled by {self.noise_factor:g}")
+        return device.rescaled(self._program, self.noise_factor)
 
     def with_device(
         self,
@@ -92,7 +113,10 @@ class QuantumLayer(nn.Module):
         *,
         diff_method: str = "best",
         shots: int | None = None,
-        noise: str | None = None,
+        noise: Noise | None = None,
+        noise_scale: float = 1.0,
+        noise_parts: Iterable[str] | None = None,
+        layout_seeds: int | None = None,
         seed: int | None = None,
     ) -> "QuantumLayer":
         """The same circuit and the same weights (shared, not copied) on another device.
@@ -102,13 +126,17 @@ class QuantumLayer(nn.Module):
             diff_method: As in the constructor.
             shots: As in the constructor.
             noise: As in the constructor.
+            noise_scale: As in the constructor.
+            noise_parts: As in the constructor.
+            layout_seeds: As in the constructor.
             seed: Of the shots; None keeps this layer's.
         """
         other = QuantumLayer.__new__(QuantumLayer)
         nn.Module.__init__(other)
         other.circuit, other.weights = self.circuit, self.weights
         other.seed, other.calls = self.seed if seed is None else seed, 0
-        other._set_device(device, diff_method, shots, noise)
+        other._set_noise(noise, noise_scale, noise_parts, layout_seeds)
+        other._set_device(device, diff_method, shots)
         return other.train(self.training)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -158,6 +186,28 @@ class QuantumLayer(nn.Module):
         shape = (*features.shape[:-1], self.n_observables)
         return Estimates(estimates.values.to(dtype).reshape(shape), estimates.stderr.to(dtype).reshape(shape))
 
+    def isa_circuits(self, features: Tensor) -> "list[QuantumCircuit]":
+        """The Qiskit circuits of a batch, angles filled in, exactly as they are simulated or submitted.
+
+        Args:
+            features: Shape (..., F).
+
+        Returns:
+            One circuit for each row and measurement basis, the bases of a row side by side.
+
+        Raises:
+            InputError: The device runs no circuits of a machine: it has no noise model, for example.
+        """
+        device = self.device
+        found = device.isa_circuits(self.program) if isinstance(device, NoisyDevice) else ()
+        if not found:
+            raise InputError(f"{device.name} lays out no circuit on a machine: give a noise model")
+        with torch.no_grad():
+            rows, weights, _ = self._inputs(features)
+            angles = self._angles(rows, weights).numpy(force=True)
+        bound = [isa.bound(angles) for isa in found]
+        return [circuit for row in zip(*bound, strict=True) for circuit in row]
+
     def extra_repr(self) -> str:
         """What `print(layer)` shows."""
         shots = "exact" if self.shots is None else f"{self.shots} shots"
@@ -165,19 +215,34 @@ class QuantumLayer(nn.Module):
             f"{self.circuit.name}, {self._device_name}, {self.diff_method}, {shots}, {self.circuit.n_weights} weights"
         )
 
-    def _set_device(self, device: str | Device, diff_method: str, shots: int | None, noise: str | None) -> None:
+    def _set_noise(
+        self, noise: Noise | None, scale: float, parts: Iterable[str] | None, layout_seeds: int | None
+    ) -> None:
+        if noise is None and (scale != 1 or parts is not None):
+            raise InputError("a noise scale or noise parts are given without a noise model")
+        model = None if noise is None else load_noise_model(noise).scaled(scale)
+        if model is not None and parts is not None:
+            model = model.with_parts(parts)
+        self.noise = model
+        """The noise model in use, scaled, of the parts that are on."""
+        self.noise_factor = 1.0
+        """Further factor on the rates of the noise, which may change from call to call."""
+        self._layout_seeds = layout_seeds
+
+    def _set_device(self, device: str | Device, diff_method: str, shots: int | None) -> None:
         check_shots(shots)
         if isinstance(device, str):
             spec, _ = device_spec(device)
-            opened = load_device(device)
+            opened = load_device(device, noise=self.noise, layout_seeds=self._layout_seeds)
             diff_method = spec.diff_method if diff_method == "best" else diff_method
             shots = spec.shots if shots is None else shots
             self._device_name, self._given = device, None
         else:
             opened = device
             self._device_name, self._given = device.name, device
-        if noise is not None and not opened.capabilities.noise:
-            raise InputError(f"{opened.name} takes no noise model (noise = {noise!r})")
+            if self.noise is not None:
+                raise InputError(f"{device.name} is open already: give it its noise model when you make it")
+            self.noise = getattr(device, "noise", None)
         if shots is None and not opened.capabilities.analytic:
             raise InputError(f"{opened.name} has no exact expectation values; give shots, for example shots = 1024")
         if shots is not None and not opened.capabilities.shots:
@@ -188,8 +253,6 @@ class QuantumLayer(nn.Module):
         """The gradient method in use, "best" resolved."""
         self.shots = shots
         """Shots for every circuit; None means exact."""
-        self.noise = noise
-        """Noise model in use."""
         _ = self.program  # a circuit that does not fit is an error now, not in the middle of a training
 
     def _inputs(self, features: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:

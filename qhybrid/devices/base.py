@@ -145,8 +145,8 @@ class Device(ABC):
 class NoisyDevice(Device):
     """A device that simulates a machine's noise.
 
-    Its driver takes the keywords `noise` and `layout_seeds`; `prepare` lays the circuit out on the noise model's machine
-    once, and `rescaled` changes the strength of the noise without doing that again.
+    Its driver takes the keywords `noise` and `layout_seeds`; `prepare` lays the circuit out on the machine once, and
+    `rescaled` changes the strength of the noise without doing that again.
 
     Args:
         name: The name that the user gave.

@@ -20,12 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from qhybrid import catalog
 from qhybrid.devices.base import Device
 from qhybrid.errors import InputError, QHybridError, did_you_mean
+from qhybrid.noise_models.model import NoiseModel
 
 DRIVERS = {
     "statevector": "qhybrid.devices.statevector:StatevectorDevice",
     "pennylane": "qhybrid.devices.pennylane:PennyLaneDevice",
 }
 """Shipped drivers by their short names."""
+
+NOISY = "qhybrid.density and qiskit.aer take one"
 
 ENTRY_POINTS = "qhybrid.devices"
 """Group of entry points under which other packages offer drivers; the entry point's name is the device's name."""
@@ -91,11 +94,16 @@ def device_spec(name: str) -> tuple[DeviceSpec, Path | None]:
     raise InputError(f"unknown device {name!r}; {did_you_mean(name, _names())}")
 
 
-def load_device(name: str) -> Device:
+def load_device(name: str, *, noise: NoiseModel | None = None, layout_seeds: int | None = None) -> Device:
     """Open a device by its name (see `device_spec`).
 
+    Args:
+        name: Of the device.
+        noise: Noise that it simulates; None: none.
+        layout_seeds: Transpiler seeds tried for each circuit; None: the driver's default.
+
     Raises:
-        InputError: There is no such device, its file is wrong, or it does not start here.
+        InputError: There is no such device, its file is wrong, it does not start here, or it takes no noise model.
     """
     spec, path = device_spec(name)
     driver = _driver_class(spec.driver, path)
@@ -104,10 +112,15 @@ def load_device(name: str) -> Device:
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     unknown = [key for key in spec.options if key not in parameters]
     if unknown and not takes_any:
-        allowed = [key for key in parameters if key != "name"]
+        allowed = [key for key in parameters if key not in ("name", "noise")]
         raise InputError(f"{where}: unknown key 'options.{unknown[0]}'; {did_you_mean(unknown[0], allowed)}")
+    given = {"noise": noise, "layout_seeds": layout_seeds}
+    asked = {key: value for key, value in given.items() if value is not None}
+    if noise is not None and "noise" not in parameters:
+        raise InputError(f"{name} takes no noise model (noise = {noise.name!r}); {NOISY}")
+    asked = {key: value for key, value in asked.items() if key in parameters}
     try:
-        device = driver(path.stem if path else name, **spec.options)
+        device = driver(path.stem if path else name, **(spec.options | asked))
     except QHybridError:
         raise
     except Exception as error:
@@ -115,6 +128,8 @@ def load_device(name: str) -> Device:
     missing = [each for each in ("capabilities", "tracker", "prepare", "run") if not hasattr(device, each)]
     if missing:
         raise InputError(f"{where}: driver {spec.driver!r} has no {missing[0]} (see qhybrid.Device)")
+    if noise is not None and not device.capabilities.noise:  # never simulate silently without it
+        raise InputError(f"{name} takes no noise model (noise = {noise.name!r}); {NOISY}")
     return device
 
 
