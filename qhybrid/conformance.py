@@ -1,6 +1,7 @@
 """The conformance suite that every device passes: `qhybrid doctor --device NAME` and tests/test_conformance.py.
 
-Each check compares a device with an independent computation (qhybrid/reference.py), differentiated by torch.
+Each check compares a device with an independent computation (qhybrid/reference.py), differentiated by torch; a device
+that simulates noise with the noisy one of the same ISA circuits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,20 +14,25 @@ from torch import Tensor
 from qhybrid import catalog
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.spec import load_circuit
-from qhybrid.devices.base import Device
+from qhybrid.devices.base import Device, NoisyDevice
 from qhybrid.devices.spec import load_device
 from qhybrid.errors import InputError, QHybridError
 from qhybrid.gradients import DIFF_METHODS
-from qhybrid.layer import QuantumLayer
-from qhybrid.reference import random_circuit, reference_values
+from qhybrid.layer import Noise, QuantumLayer
+from qhybrid.noise_models.spec import load_noise_model
+from qhybrid.reference import noisy_reference_values, random_circuit, reference_values
 
 EXACT = 1e-10
 """Largest difference between exact values or gradients of two devices in double precision."""
+NOISY = 1e-7
+"""The same under noise: Aer drops terms of this order from its channels."""
 SINGLE = 1e-6
 """The same for features and weights in single precision."""
 SIGMAS = 5.0
 """Largest difference of an estimate from shots, in standard errors."""
 SHOTS = 4000
+NOISY_QUBITS = 5
+"""Largest circuit whose density matrix the dense reference simulates in reasonable time."""
 BATCH = 3
 
 
@@ -65,6 +71,20 @@ def _layer(device: Device, circuit: Circuit, **settings: object) -> QuantumLayer
     return layer.double()
 
 
+def _expected(layer: QuantumLayer, features: Tensor) -> Tensor:
+    """What the layer's device should give, (B, M), differentiable in the features and the weights."""
+    device = layer.device
+    if layer.noise is None or not isinstance(device, NoisyDevice):
+        return reference_values(layer.circuit, features, layer.weights.double())
+    circuits = device.isa_circuits(layer.program)
+    return noisy_reference_values(circuits, layer.noise, features, layer.weights.double())
+
+
+def _allowed(layer: QuantumLayer) -> float:
+    """Largest difference that the layer's values and gradients may have."""
+    return EXACT if layer.noise is None else NOISY
+
+
 def _largest(difference: Tensor) -> float:
     return float(difference.detach().abs().max()) if difference.numel() else 0.0
 
@@ -76,11 +96,11 @@ def check_values(device: Device, circuits: Sequence[Circuit]) -> str:
     for circuit in circuits:
         layer = _layer(device, circuit)
         features, _ = _inputs(circuit)
-        difference = _largest(layer(features) - reference_values(circuit, features, layer.weights))
+        difference = _largest(layer(features) - _expected(layer, features))
         worst = max(worst, difference)
-        _demand(difference < EXACT, f"{circuit.name}: values differ by {difference:.1e}, allowed {EXACT:.0e}")
+        _demand(difference < _allowed(layer), f"{circuit.name}: values differ by {difference:.1e}")
         narrow = layer.float()
-        exact = reference_values(circuit, features.float().double(), narrow.weights.double())
+        exact = _expected(narrow, features.float().double())
         difference = _largest(narrow(features.float()).double() - exact)
         _demand(difference < SINGLE, f"{circuit.name}: single-precision values differ by {difference:.1e}")
     return f"largest difference {worst:.0e}"
@@ -99,7 +119,7 @@ def check_gradients(device: Device, circuits: Sequence[Circuit]) -> str:
             got: tuple[Tensor | None, ...] = torch.autograd.grad(
                 (layer(ours) * cotangent).sum(), [ours, layer.weights], allow_unused=True
             )
-            values = reference_values(circuit, theirs, layer.weights)
+            values = _expected(layer, theirs)
             wanted: tuple[Tensor | None, ...] = torch.autograd.grad(
                 (values * cotangent).sum(), [theirs, layer.weights], allow_unused=True
             )
@@ -109,7 +129,7 @@ def check_gradients(device: Device, circuits: Sequence[Circuit]) -> str:
                     continue
                 difference = _largest(mine - reference)
                 worst = max(worst, difference)
-                _demand(difference < EXACT, f"{circuit.name}: {method} of {what} differs by {difference:.1e}")
+                _demand(difference < _allowed(layer), f"{circuit.name}: {method} of {what} differs by {difference:.1e}")
     return f"{', '.join(methods)}; largest difference {worst:.0e}"
 
 
@@ -135,7 +155,7 @@ def check_batches(device: Device, circuits: Sequence[Circuit]) -> str:
         with torch.no_grad():
             whole, alone, empty = layer(features), layer(features[1]), layer(features[:0])
         _demand(tuple(empty.shape) == (0, circuit.n_observables), f"{circuit.name}: empty batch gives {empty.shape}")
-        allowed = EXACT if shots is None else 2 * SIGMAS / np.sqrt(SHOTS)
+        allowed = _allowed(layer) if shots is None else 2 * SIGMAS / np.sqrt(SHOTS)
         difference = _largest(whole[1] - alone)
         _demand(
             difference < allowed, f"{circuit.name}: a row alone differs by {difference:.1e} from the same in a batch"
@@ -154,7 +174,7 @@ def check_shots(device: Device, circuits: Sequence[Circuit]) -> str:
         row = _inputs(circuit)[0][:1]
         features = row.expand(20, -1)
         first, again, other = (layer.estimate(features) for layer in layers)
-        exact = reference_values(circuit, row, layers[0].weights)
+        exact = _expected(layers[0], row)
         sigma = torch.sqrt((1 - exact**2).clamp(min=4 / SHOTS) / SHOTS)
         pull = _largest((first.values - exact) / sigma)
         worst = max(worst, pull)
@@ -181,7 +201,7 @@ def check_shot_gradients(device: Device, circuits: Sequence[Circuit]) -> str:
         features, cotangent = _inputs(circuit)
         layer = _layer(device, circuit, shots=SHOTS, diff_method="parameter-shift", seed=5)
         got = torch.autograd.grad((layer(features) * cotangent).sum(), layer.weights)[0]
-        exact = reference_values(circuit, features, layer.weights)
+        exact = _expected(layer, features)
         wanted = torch.autograd.grad((exact * cotangent).sum(), layer.weights)[0]
         # Each shifted value has at most 1/shots variance; rows add up, two (or four) terms of weight 1/2.
         sigma = float(torch.sqrt(0.5 * (cotangent.abs().sum(1) ** 2).sum() / SHOTS))
@@ -240,29 +260,37 @@ CHECKS: dict[str, Callable[[Device, Sequence[Circuit]], str]] = {
 
 
 def conformance_circuits(device: Device, *, n_random: int = 3) -> list[Circuit]:
-    """The catalog's circuits that fit a device, and some random ones."""
+    """The catalog's circuits that fit a device, and some random ones; with noise, those the reference can simulate."""
     found = [load_circuit(name) for name in catalog.entries("circuits")]
     generator = np.random.default_rng(2024)
     found += [random_circuit(generator) for _ in range(n_random)]
     limit = device.capabilities.max_qubits
+    if isinstance(device, NoisyDevice) and device.noise is not None:
+        limit = min(limit, NOISY_QUBITS)
     return [circuit for circuit in found if circuit.n_qubits <= limit]
 
 
-def run_conformance(device: str | Device, circuits: Sequence[Circuit] | None = None) -> Iterator[Check]:
+def run_conformance(
+    device: str | Device, circuits: Sequence[Circuit] | None = None, *, noise: Noise | None = None
+) -> Iterator[Check]:
     """Run every check on a device.
 
     Args:
         device: Its name, or an open device.
         circuits: Circuits to check with; None takes `conformance_circuits`.
+        noise: Noise model that a device given by its name simulates.
 
     Yields:
         What each check found, in the order of `CHECKS`.
     """
-    opened = load_device(device) if isinstance(device, str) else device
-    chosen = conformance_circuits(opened) if circuits is None else circuits
+    if isinstance(device, str):
+        device = load_device(device, noise=None if noise is None else load_noise_model(noise))
+    elif noise is not None:
+        raise InputError(f"{device.name} is open already: give it its noise model when you make it")
+    chosen = conformance_circuits(device) if circuits is None else circuits
     for name, check in CHECKS.items():
         try:
-            yield Check(name, True, check(opened, chosen))
+            yield Check(name, True, check(device, chosen))
         except NotApplicable as reason:
             yield Check(name, None, str(reason))
         except (Failed, QHybridError) as problem:

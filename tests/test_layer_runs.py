@@ -79,7 +79,7 @@ def test_features_of_a_wrong_width_are_refused(shape: tuple[int, ...]) -> None:
         ({"shots": 0}, "shots = 0: allowed are whole numbers from 1 to 100000000, or None"),
         ({"shots": 2.5}, "shots = 2.5: allowed are whole numbers"),
         ({"shots": True}, "shots = True: allowed are whole numbers"),
-        ({"noise": "ibm_brisbane"}, "lightning.qubit takes no noise model (noise = 'fake_brisbane')"),
+        ({"noise": "ibm_brisbane"}, "lightning.qubit takes no noise model (noise = 'ibm_brisbane')"),
     ],
 )
 def test_wrong_arguments_say_what_is_allowed(arguments: dict[str, Any], message: str) -> None:

@@ -5,16 +5,20 @@ from typing import Annotated, Any
 import typer
 
 from qhybrid.cli import options
+from qhybrid.errors import InputError
 
 
 def doctor(
     device: Annotated[str | None, typer.Option(help="Run the conformance suite on this device.")] = None,
+    noise: options.Noise = None,
     as_json: options.Json = False,
 ) -> None:
     """Say which versions are installed, which devices work here, and whether credentials are found."""
     if device is not None:
-        _conformance(device, as_json=as_json)
+        _conformance(device, noise, as_json=as_json)
         return
+    if noise is not None:
+        raise InputError("--noise goes with --device: qhybrid doctor --device qhybrid.density --noise " + noise)
     from qhybrid.devices.spec import list_devices
     from qhybrid.experiments.environment import package_versions
 
@@ -52,12 +56,12 @@ def _accelerator() -> str:
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "none (torch runs on the CPU)"
 
 
-def _conformance(device: str, *, as_json: bool) -> None:
+def _conformance(device: str, noise: str | None, *, as_json: bool) -> None:
     from qhybrid.conformance import run_conformance
 
     rows: list[dict[str, Any]] = []
     words = {True: "pass", False: "FAIL", None: "-"}
-    for check in run_conformance(device):
+    for check in run_conformance(device, noise=noise):
         rows.append({"check": check.name, "passed": check.passed, "detail": check.detail})
         if not as_json:
             print(f"{words[check.passed]:5} {check.name:22} {check.detail}", flush=True)
