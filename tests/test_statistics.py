@@ -9,6 +9,7 @@ from qhybrid.statistics import (
     classification_metrics,
     confusion_matrix,
     metrics_of_weights,
+    paired_bootstrap_differences,
     roc_band,
     wilson_interval,
     wilson_intervals,
@@ -107,7 +108,7 @@ def test_bootstrap_depends_on_the_seed_only(monkeypatch: pytest.MonkeyPatch) -> 
     first = bootstrap_intervals(labels, probabilities, n=200, seed=1)
     assert bootstrap_intervals(labels, probabilities, n=200, seed=1) == first
     assert bootstrap_intervals(labels, probabilities, n=200, seed=2) != first
-    monkeypatch.setattr("qhybrid.statistics.CELLS_PER_CHUNK", 50 * 64)
+    monkeypatch.setattr("qhybrid.statistics.bootstrap.CELLS_PER_CHUNK", 50 * 64)
     chunked = bootstrap_intervals(labels, probabilities, n=200, seed=1)
     assert chunked["accuracy"] == pytest.approx(first["accuracy"], abs=0.05)
 
@@ -141,3 +142,30 @@ def test_impossible_input_is_refused_in_one_line(
     with pytest.raises(InputError, match=said) as caught:
         classification_metrics(labels, probabilities)
     assert "\n" not in str(caught.value)
+
+
+def test_paired_differences_equal_a_bootstrap_written_with_scikit_learn() -> None:
+    labels, probabilities = _noisy(60, 2, seed=8)
+    other = np.clip(probabilities + np.random.default_rng(9).normal(scale=0.2, size=(60, 1)) * [1, -1], 0, 1)
+    found = paired_bootstrap_differences(labels, probabilities, other, n=3000, seed=4)
+    rng = np.random.default_rng(5)
+    members = [np.flatnonzero(labels == k) for k in (0, 1)]
+    drawn = []
+    for _ in range(1500):
+        sample = np.concatenate([rng.choice(member, len(member)) for member in members])
+        of = [metrics.roc_auc_score(labels[sample], each[sample, 1]) for each in (probabilities, other)]
+        hits = [np.mean(each[sample].argmax(axis=1) == labels[sample]) for each in (probabilities, other)]
+        drawn.append((of[0] - of[1], hits[0] - hits[1]))
+    for name, values in zip(("auc", "accuracy"), np.transpose(drawn), strict=True):
+        assert found[name] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.15 * np.ptp(values))
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_paired_difference_of_equal_predictions_is_nothing_and_its_sign_follows_the_order(n_classes: int) -> None:
+    labels, probabilities = _noisy(80, n_classes, seed=6)
+    assert set(paired_bootstrap_differences(labels, probabilities, probabilities, n=50).values()) == {(0.0, 0.0)}
+    worse = np.roll(probabilities, 1, axis=0)
+    forth = paired_bootstrap_differences(labels, probabilities, worse, n=200)
+    back = paired_bootstrap_differences(labels, worse, probabilities, n=200)
+    for name, (low, high) in forth.items():
+        assert back[name] == pytest.approx((-high, -low))

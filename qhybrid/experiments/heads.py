@@ -156,6 +156,9 @@ def _quantum(request: HeadRequest) -> ClassifierHead:
         diff_method=request.device.diff_method,
         shots=request.device.shots,
         noise=request.device.noise,
+        noise_scale=request.device.noise_scale,
+        noise_parts=request.device.noise_parts,
+        layout_seeds=request.device.layout_seeds,
         seed=request.seed,
     )
     return QuantumHead(

@@ -57,7 +57,7 @@ class Run:
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """What `data.json` says: source, fingerprint, class_names, counts, augmented, leaks."""
+        """What `data.json` says: source, fingerprint, class_names, counts, leaks, parameters, noise."""
         path = self.path / "data.json"
         values = read_json(path)
         for key in ("source", "fingerprint", "class_names"):

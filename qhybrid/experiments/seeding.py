@@ -4,8 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["backbone", "head", "circuit", "order", "transforms", "augmentation"]
-PURPOSES: tuple[Purpose, ...] = ("backbone", "head", "circuit", "order", "transforms", "augmentation")
+Purpose = Literal["backbone", "head", "circuit", "order", "transforms", "augmentation", "noise"]
+PURPOSES: tuple[Purpose, ...] = ("backbone", "head", "circuit", "order", "transforms", "augmentation", "noise")
 
 
 def derive_seed(seed: int, purpose: Purpose, *numbers: int) -> int:

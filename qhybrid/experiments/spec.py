@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from qhybrid import catalog
 from qhybrid.data.spec import AugmentSpec, DataSpec
 from qhybrid.errors import InputError, did_you_mean
+from qhybrid.noise_models.model import MAX_SCALE, PARTS
 
 Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16"]
 Head = Literal["quantum", "linear", "mlp"]
@@ -23,7 +24,12 @@ def _none_as_text(value: Any) -> Any:
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
+def _twice(value: Any) -> Any:
+    return (value, value) if isinstance(value, int | float) else value
+
+
 Shots = Annotated[PositiveInt | None, BeforeValidator(_none_as_text)]
+Scale = Annotated[float, Field(ge=0, le=MAX_SCALE, allow_inf_nan=False)]
 
 
 class ModelSpec(BaseModel):
@@ -70,6 +76,20 @@ class DeviceChoice(BaseModel):
     """Shots per circuit; None: analytic."""
     noise: Annotated[str | None, BeforeValidator(_none_as_text)] = None
     """Name or path of a noise model (`qhybrid ls noise-models`); None: no noise."""
+    noise_scale: Scale = 1.0
+    """Factor on all rates of the noise model."""
+    noise_parts: Annotated[list[str] | None, BeforeValidator(_none_as_text)] = None
+    """Which parts of the noise model are on, of gates1q, gates2q, thermal, readout, idle; None: all."""
+    layout_seeds: Annotated[int | None, Field(ge=1, le=1000), BeforeValidator(_none_as_text)] = None
+    """Transpiler seeds tried for the layout on the machine of the noise model; None: the device's default."""
+
+    @field_validator("noise_parts")
+    @classmethod
+    def _known_parts(cls, parts: list[str] | None) -> list[str] | None:
+        for part in parts or ():
+            if part not in PARTS:
+                raise ValueError(f"unknown noise part {part!r}; {did_you_mean(part, PARTS)}")
+        return parts
 
 
 class TrainSpec(BaseModel):
@@ -89,6 +109,10 @@ class TrainSpec(BaseModel):
     """Of Adam."""
     weight_penalty: float = Field(default=1e-4, ge=0)
     """lambda of the loss: cross entropy + lambda * (sum of the squares of all parameters)."""
+    noise_scale: Annotated[tuple[Scale, Scale], BeforeValidator(_twice)] = (1.0, 1.0)
+    """Noise injection: each training step scales the device's noise by a factor of its own, drawn uniformly from
+    [low, high] in 16 steps, so that what was compiled for a factor is used again. A single number is that factor in
+    every step. Validation and results always have factor 1."""
     patience: int = Field(default=5, ge=0)
     """Stop after this many epochs without a lower validation loss; 0: never."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -99,6 +123,13 @@ class TrainSpec(BaseModel):
     """Where the CNN runs; `auto`: a CUDA GPU where there is one."""
     loggers: list[Literal["csv", "tensorboard", "mlflow"]] = ["csv"]
     """Besides `metrics.csv`, which is always written."""
+
+    @field_validator("noise_scale")
+    @classmethod
+    def _rising(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"must be [low, high] with low <= high, not [{scale[0]:g}, {scale[1]:g}]")
+        return scale
 
 
 class ExperimentSpec(BaseModel):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = N
     check_available(spec.train)
     dataset, leaks = _load_data(spec, console)
     model = _build(spec, dataset, spec.model.circuit)
+    _check_noise(spec, model)
     run = create_run(spec, out)
     with claim(run), _state_kept(run):
         _describe(run, dataset, model, leaks)
@@ -83,6 +85,8 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
         if dataset.fingerprint() != run.data["fingerprint"]:
             raise InputError(f"run {str(run.path)!r}: the images of {dataset.name!r} have changed since it began")
         model = _build(run.spec, dataset, run.circuit)
+        if _fingerprint(_noise(model)) != _fingerprint(run.data.get("noise")):
+            raise InputError(f"run {str(run.path)!r}: noise model {run.spec.device.noise!r} has changed since it began")
         with _state_kept(run):
             return _finish(run, dataset, model, console)
 
@@ -118,6 +122,24 @@ def _build(spec: ExperimentSpec, dataset: ImageDataset, circuit: str) -> HybridC
     )
 
 
+def _check_noise(spec: ExperimentSpec, model: HybridClassifier) -> None:
+    if model.head.layer is not None and model.head.layer.noise is None and spec.train.noise_scale != (1, 1):
+        raise InputError(
+            f"train.noise_scale scales the noise of the device, but {model.head.layer.device.name} simulates none: "
+            "give device.noise (--noise)"
+        )
+
+
+def _noise(model: HybridClassifier) -> dict[str, Any] | None:
+    """Where the noise of the training comes from; None without noise."""
+    layer = model.head.layer
+    return None if layer is None or layer.noise is None else layer.noise.provenance()
+
+
+def _fingerprint(noise: dict[str, Any] | None) -> str | None:
+    return None if noise is None else str(noise["fingerprint"])
+
+
 def _describe(run: Run, dataset: ImageDataset, model: HybridClassifier, leaks: list[str]) -> None:
     """Write what the run is made from: its data, its parameter counts, its own copy of the circuit."""
     spec = run.spec.model
@@ -132,6 +154,7 @@ def _describe(run: Run, dataset: ImageDataset, model: HybridClassifier, leaks: l
         "leaks": leaks,
         "leaks_dropped": run.spec.data.drop_leaks,
         "parameters": parameter_counts(model, spec, circuit=spec.circuit, n_classes=n_classes),
+        "noise": _noise(model),
     }
     write_json(run.path / "data.json", description)
 

@@ -3,13 +3,17 @@
 from typing import Any
 
 import lightning.pytorch as lightning
+import numpy as np
 import torch
 from torch.nn import functional
 
 from qhybrid.errors import QHybridError
 from qhybrid.experiments.batches import Batch
 from qhybrid.experiments.model import HybridClassifier
+from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import TrainSpec
+
+NOISE_STEPS = 16
 
 
 class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
@@ -21,7 +25,14 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         self.spec = spec
 
     def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
-        return self._step(batch, "train")
+        layer = self.classifier.head.layer
+        if layer is None:
+            return self._step(batch, "train")
+        layer.noise_factor = noise_factor(self.spec, self.global_step)
+        try:
+            return self._step(batch, "train")
+        finally:
+            layer.noise_factor = 1.0  # the backward pass keeps the program of its forward pass
 
     def validation_step(self, batch: Batch, _index: int) -> torch.Tensor:
         return self._step(batch, "validation")
@@ -61,3 +72,18 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         scores = {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
         self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
+
+
+def noise_factor(spec: TrainSpec, step: int) -> float:
+    """Draw the factor on the device's noise in one training step (noise injection).
+
+    Uniform over 17 values, `noise_scale` cut into 16 steps, so that a device compiles 17 programs at most. It follows
+    from the seed and the number of the step alone: a resumed training draws what an uninterrupted one would have.
+
+    Args:
+        spec: Its `noise_scale` is the interval.
+        step: Number of the optimiser's steps before this one.
+    """
+    low, high = spec.noise_scale
+    drawn = np.random.default_rng(derive_seed(spec.seed, "noise", step)).integers(NOISE_STEPS + 1)
+    return low + (high - low) * int(drawn) / NOISE_STEPS
