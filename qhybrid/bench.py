@@ -171,17 +171,10 @@ def torch_layer(circuit: Circuit, device: str, diff_method: str) -> nn.Module | 
         device: A PennyLane device.
         diff_method: Its gradient method.
     """
-    bodies: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
-        "angle_4q": (_angle, (2, 4)),
-        "sda_qec": (_amplitude, (2, 4)),
-        "sda_qec_4q": (_amplitude, (2, 4)),
-        "sda_qec_8q": (_amplitude, (2, 8)),
-        "strongly_entangling_4q": (_strongly_entangling, (2, 4, 3)),
-        "iqp_4q": (_iqp, (2, 4)),
-    }
-    if circuit.name not in bodies or (circuit.name, device) == ("iqp_4q", "lightning.qubit"):
+    found = pennylane_body(circuit)
+    if found is None or (circuit.name, device) == ("iqp_4q", "lightning.qubit"):
         return None  # PennyLane 0.45 loses the batch of an IQPEmbedding on Lightning
-    body, shape = bodies[circuit.name]
+    body, shape = found
     n_wires = circuit.n_qubits
 
     @qml.qnode(qml.device(device, wires=n_wires), interface="torch", diff_method=diff_method)  # type: ignore[untyped-decorator]
@@ -190,6 +183,19 @@ def torch_layer(circuit: Circuit, device: str, diff_method: str) -> nn.Module | 
         return [qml.expval(qml.PauliZ(wire)) for wire in range(4)]
 
     return qml.qnn.TorchLayer(quantum_node, {"weights": shape})  # type: ignore[no-any-return]
+
+
+def pennylane_body(circuit: Circuit) -> tuple[Callable[..., None], tuple[int, ...]] | None:
+    """A circuit of the catalog in PennyLane's words, and the shape of its weights; None where nobody has written it."""
+    bodies: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
+        "angle_4q": (_angle, (2, 4)),
+        "sda_qec": (_amplitude, (2, 4)),
+        "sda_qec_4q": (_amplitude, (2, 4)),
+        "sda_qec_8q": (_amplitude, (2, 8)),
+        "strongly_entangling_4q": (_strongly_entangling, (2, 4, 3)),
+        "iqp_4q": (_iqp, (2, 4)),
+    }
+    return bodies.get(circuit.name)
 
 
 def _layers(weights: Tensor) -> None:

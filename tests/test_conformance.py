@@ -13,6 +13,7 @@ from qhybrid import conformance
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.conformance import CHECKS, conformance_circuits
 from qhybrid.devices.spec import load_device
+from qhybrid.noise_models.spec import load_noise_model
 from qhybrid.reference import random_circuit, reference_values
 
 STATEVECTORS = ["qhybrid.statevector", "default.qubit", "lightning.qubit"]
@@ -32,6 +33,26 @@ def test_statevector_devices_conform_on_every_catalog_circuit(device: qhybrid.De
 def test_a_density_matrix_plug_in_conforms_through_the_same_driver(check: str) -> None:
     circuits = [load_circuit("angle_4q"), random_circuit(np.random.default_rng(5), n_gates=6)]
     assert CHECKS[check](load_device("default.mixed"), circuits)
+
+
+@pytest.fixture(scope="module", params=["qhybrid.density", "qiskit.aer"])
+def simulator(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("noise", [None, "ibm_brisbane", "ibm_torino"])
+@pytest.mark.parametrize("check", CHECKS)
+def test_noise_simulators_conform_with_and_without_noise(simulator: str, noise: str | None, check: str) -> None:
+    circuits = [load_circuit("angle_4q"), random_circuit(np.random.default_rng(5), n_gates=6)]
+    device = load_device(simulator, noise=None if noise is None else load_noise_model(noise), layout_seeds=2)
+    assert CHECKS[check](device, circuits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [None, "ibm_brisbane", "ibm_torino", "ibm_fez", "fake:FakeAlmadenV2"])
+def test_noise_simulators_conform_on_every_catalog_circuit(simulator: str, noise: str | None) -> None:
+    found = list(conformance.run_conformance(simulator, noise=noise))
+    assert [check for check in found if check.passed is False] == []
 
 
 @settings(deadline=None, max_examples=25, derandomize=True)

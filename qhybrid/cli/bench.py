@@ -1,25 +1,53 @@
 """`qhybrid bench`: speed of the layer on each device, beside what users write today, in one run."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qhybrid.cli import options
 
+if TYPE_CHECKING:
+    from qhybrid.bench import Benchmark
+    from qhybrid.bench_noise import NoisyBenchmark
+
 
 def bench(
     circuits: Annotated[str, typer.Option(help="Circuits, separated by commas.")] = "angle_4q,sda_qec",
     devices: Annotated[
-        str, typer.Option(help="Devices, separated by commas.")
-    ] = "qhybrid.statevector,default.qubit,lightning.qubit",
-    batch_size: Annotated[int, typer.Option(help="Rows of a batch.")] = 16,
-    repeats: Annotated[int, typer.Option(help="Timed rounds; the median counts.")] = 15,
+        str | None,
+        typer.Option(
+            help="Devices, separated by commas. [default: qhybrid.statevector,default.qubit,lightning.qubit; "
+            "with --noise qiskit.aer,qhybrid.density]"
+        ),
+    ] = None,
+    noise: options.Noise = None,
+    shots: Annotated[int, typer.Option(help="With --noise: shots for every circuit.")] = 1024,
+    batch_size: Annotated[int, typer.Option(help="Rows of a batch; with --noise of a gradient step.")] = 16,
+    evaluation_size: Annotated[int, typer.Option(help="With --noise: rows of an evaluation.")] = 120,
+    repeats: Annotated[int | None, typer.Option(help="Timed rounds; the median counts. [default: 15, or 3]")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Time forward and forward + backward of a layer beside hand-written `qml.qnn.TorchLayer`s."""
-    from qhybrid.bench import run_bench
+    result: Benchmark | NoisyBenchmark
+    if noise is None:
+        from qhybrid.bench import run_bench
 
-    result = run_bench(circuits.split(","), devices.split(","), batch_size=batch_size, repeats=repeats)
+        names = (devices or "qhybrid.statevector,default.qubit,lightning.qubit").split(",")
+        result = run_bench(
+            circuits.split(","), names, batch_size=batch_size, repeats=15 if repeats is None else repeats
+        )
+    else:
+        from qhybrid.bench_noise import run_noisy_bench
+
+        result = run_noisy_bench(
+            circuits.split(","),
+            (devices or "qiskit.aer,qhybrid.density").split(","),
+            noise,
+            shots=shots,
+            evaluation_rows=evaluation_size,
+            gradient_rows=batch_size,
+            repeats=3 if repeats is None else repeats,
+        )
     if as_json:
         options.print_json(result.to_dict())
         return
