@@ -9,7 +9,8 @@ from PIL import Image
 from rich.console import Console
 
 from qhybrid.errors import InputError
-from qhybrid.experiments.evaluation import evaluate, metrics_table
+from qhybrid.experiments.evaluation import evaluate
+from qhybrid.experiments.evaluation_table import metrics_table
 from qhybrid.experiments.prediction import predict
 from qhybrid.experiments.runs import Run, open_run
 from qhybrid.experiments.spec import ExperimentSpec, override
@@ -152,7 +153,7 @@ def test_figures_of_a_run_are_drawn(run: Run) -> None:
         ({"device": "lightning.qubitt"}, "unknown device 'lightning.qubitt'; did you mean"),
         ({"split": "tests"}, "unknown split 'tests'; did you mean 'test'"),
         ({"shots": -1}, "shots"),
-        ({"noise": "ibm_brisbane"}, "takes no noise model"),
+        ({"device": "lightning.qubit", "noise": "ibm_brisbane"}, "takes no noise model"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(run: Run, arguments: dict[str, Any], said: str) -> None:

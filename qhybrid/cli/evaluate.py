@@ -14,12 +14,21 @@ def evaluate(
     diff_method: options.DiffMethod = None,
     shots: options.Shots = None,
     noise: options.Noise = None,
+    noise_scale: options.NoiseScale = None,
+    noise_parts: options.NoiseParts = None,
+    layout_seeds: options.LayoutSeeds = None,
+    repeats: Annotated[int, typer.Option(help="Independent draws of the shots: mean and spread of the metrics.")] = 1,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     seed: Annotated[int, typer.Option(help="Seed of the shots and of the bootstrap.")] = 0,
     runs: Annotated[Path, typer.Option(help="Folder of the runs, for finding the newest.")] = Path("runs"),
     as_json: options.Json = False,
 ) -> None:
-    """Evaluate a trained run on a device."""
+    """Evaluate a trained run on a device, from its stored features.
+
+    Without --device and --noise it runs on the device, the noise and the shots of the training. --device alone has no
+    noise and no shots but those that are given; --noise alone runs on qiskit.aer. Noisy or sampled results stand beside
+    exact ones without noise, with paired differences.
+    """
     from qhybrid.experiments import evaluation
     from qhybrid.experiments.runs import open_run
 
@@ -29,6 +38,10 @@ def evaluate(
         diff_method=diff_method,
         shots=shots,
         noise=noise,
+        noise_scale=noise_scale,
+        noise_parts=options.noise_parts(noise_parts),
+        layout_seeds=layout_seeds,
+        repeats=repeats,
         split=split,
         seed=seed,
     )

@@ -20,6 +20,14 @@ DiffMethod = Annotated[
 ]
 Shots = Annotated[int | None, typer.Option(help="Shots for every circuit; exact expectation values without it.")]
 Noise = Annotated[str | None, typer.Option(help="Noise model: a name from `qhybrid ls noise-models`, or a path.")]
+NoiseScale = Annotated[float | None, typer.Option(help="Factor on all rates of the noise model, such as 0.5.")]
+NoiseParts = Annotated[
+    str | None,
+    typer.Option(help="Only these parts of the noise model, of gates1q,gates2q,thermal,readout,idle; all without it."),
+]
+LayoutSeeds = Annotated[
+    int | None, typer.Option(help="Transpiler seeds tried for the layout on the machine of the noise model.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any other key of the experiment: --set train.learning_rate=0.001")
 ]
@@ -32,6 +40,11 @@ def overrides(settings: Sequence[str] | None, **named: Any) -> dict[str, Any]:
 
     given = {key.replace("__", "."): value for key, value in named.items() if value is not None}
     return given | dict(parse_setting(setting) for setting in settings or ())
+
+
+def noise_parts(text: str | None) -> list[str] | None:
+    """Take `gates1q,readout` apart."""
+    return None if text is None else [part.strip() for part in text.split(",")]
 
 
 def print_json(value: Any) -> None:

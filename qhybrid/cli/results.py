@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def show(evaluation: "Evaluation", *, as_json: bool) -> None:
     """Draw the figures of an evaluation; print its table and where everything is, or all of it as JSON."""
-    from qhybrid.experiments.evaluation import metrics_table
+    from qhybrid.experiments.evaluation_table import metrics_table, notes
     from qhybrid.report.figures import draw_evaluation
 
     figures = draw_evaluation(evaluation)
@@ -19,6 +19,8 @@ def show(evaluation: "Evaluation", *, as_json: bool) -> None:
         return
     console = options.console()
     console.print(metrics_table(evaluation))
+    for line in notes(evaluation):
+        console.print(line, highlight=False)
     run = evaluation.run.path
     for name, path in (
         ("run", run),

@@ -2,21 +2,22 @@
 
 import re
 import time
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from rich.table import Table
+from rich.console import Console
 
 from qhybrid.errors import InputError
+from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE, Comparison, compare
+from qhybrid.experiments.device_choice import DeviceOptions, choose_device, describe_device, warn_of_lost_signal
 from qhybrid.experiments.environment import command_line, git_commit, package_versions
 from qhybrid.experiments.heads import ClassifierHead
-from qhybrid.experiments.prediction import predict_logits
 from qhybrid.experiments.run_folder import Run
-from qhybrid.experiments.spec import DeviceChoice
+from qhybrid.experiments.split_predictions import Predictions, predict_split, probabilities_of
 from qhybrid.experiments.storage import write_arrays, write_json
+from qhybrid.noise_models.model import NoiseModel
 from qhybrid.statistics import (
     Interval,
     bootstrap_intervals,
@@ -25,35 +26,7 @@ from qhybrid.statistics import (
     wilson_intervals,
 )
 
-BOOTSTRAP_DRAWS = 2000
-CONFIDENCE = 0.95
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall (sensitivity)",
-    "specificity": "specificity",
-    "f1_binary": "F1, binary",
-    "f1_macro": "F1, macro",
-    "auc": "AUC",
-}
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a head made of the features of one split; what `predictions/<name>.npz` holds."""
-
-    ids: NDArray[np.str_]
-    """(N,)"""
-    labels: NDArray[np.int64]
-    """(N,)"""
-    logits: NDArray[np.float64]
-    """(N, C)"""
-    probabilities: NDArray[np.float64]
-    """(N, C)"""
-    expectation_values: NDArray[np.float64]
-    """(N, M); M is 0 for a classical head."""
-    stderr: NDArray[np.float64]
-    """(N, M), standard errors of the expectation values; zero where they are exact."""
+MAX_REPEATS = 10_000
 
 
 @dataclass(frozen=True)
@@ -61,26 +34,42 @@ class Evaluation:
     """The metrics of one split of a run on one device."""
 
     name: str
-    """Tells device, shots, split and seed; names the files."""
+    """Tells device, noise, shots, repeats, split and seed; names the files."""
     run: Run
     split: str
     device: dict[str, Any]
-    """name, diff_method, shots, noise and tracker counts; empty for a classical head."""
+    """name, diff_method, shots, noise, ISA reports and tracker counts; empty for a classical head."""
+    noise: NoiseModel | None
+    """The noise that was simulated."""
     seed: int
     predictions: Predictions
     metrics: dict[str, float]
     wilson: dict[str, Interval]
     bootstrap: dict[str, Interval]
+    repeats: list[dict[str, float]]
+    """Metrics of each repeat alone; empty for a single one."""
+    reference: Comparison | None
+    """Against exact expectation values without noise; None where the device gives just these."""
     confusion: NDArray[np.int64]
     """Counts, true class by predicted class, (C, C)."""
-    seconds: float
-    """Time on the device."""
+    timings: dict[str, float]
+    """Seconds: `prepare` the head and its circuit, `run` it on the device, run the `reference`."""
+
+    @property
+    def seconds(self) -> float:
+        """Time on the device."""
+        return self.timings["run"]
 
     def interval(self, metric: str) -> tuple[Interval, str]:
         """The interval to show: Wilson's for a proportion, the bootstrap's otherwise; and its kind."""
         if metric in self.wilson:
             return self.wilson[metric], "Wilson"
         return self.bootstrap[metric], "bootstrap"
+
+    def spread(self, metric: str) -> tuple[float, float]:
+        """Mean and standard deviation of a metric over the repeats."""
+        values = [each[metric] for each in self.repeats]
+        return float(np.mean(values)), float(np.std(values, ddof=1))
 
     def to_dict(self) -> dict[str, Any]:
         """What `results/<name>.json` holds."""
@@ -96,14 +85,18 @@ class Evaluation:
                     "value": value,
                     "bootstrap": list(self.bootstrap[metric]),
                     "wilson": list(self.wilson[metric]) if metric in self.wilson else None,
+                    **(dict(zip(("mean", "std"), self.spread(metric), strict=True)) if self.repeats else {}),
                 }
                 for metric, value in self.metrics.items()
             },
+            "repeats": max(1, len(self.repeats)),
+            "reference": None if self.reference is None else self.reference.to_dict(),
             "confidence": CONFIDENCE,
             "bootstrap_draws": BOOTSTRAP_DRAWS,
             "confusion_matrix": self.confusion.tolist(),
             "device": self.device,
             "seconds": round(self.seconds, 4),
+            "timings": {what: round(seconds, 4) for what, seconds in self.timings.items()},
             "seed": self.seed,
             "head": self.run.spec.model.head,
             "circuit": self.run.spec.model.circuit,
@@ -113,118 +106,133 @@ class Evaluation:
             "command": command_line(),
         }
 
+    def write(self) -> None:
+        """Write `predictions/<name>.npz` and `results/<name>.json` into the run."""
+        arrays = {name: array for name, array in vars(self.predictions).items() if array is not None}
+        write_arrays(self.run.path / "predictions" / f"{self.name}.npz", arrays)
+        write_json(self.run.path / "results" / f"{self.name}.json", self.to_dict())
+
 
 def evaluate(
     run: Run,
     *,
-    device: str | None = None,
-    diff_method: str | None = None,
-    shots: int | None = None,
-    noise: str | None = None,
     split: str = "test",
+    repeats: int = 1,
     seed: int = 0,
+    console: Console | None = None,
+    **options: Unpack[DeviceOptions],
 ) -> Evaluation:
     """Evaluate a run on a device and keep predictions and results in its folder.
 
+    The device gets all samples of the split in one batch, `repeats` times with shots of their own. The prediction of a
+    sample is made from the mean of its expectation values over the repeats, as from repeats * shots shots, whose
+    standard error is the root of the summed squares over the number of repeats. What a single draw of shots gives, and
+    how much it varies, is told by the metrics of each repeat alone.
+
+    Unless the device is exact and without noise itself, all is compared with the run's reference: the same head on the
+    same features with exact expectation values of `qhybrid.statevector`.
+
     Args:
         run: A complete run.
-        device: Name or path of the device; None: that of the training, with its shots and noise unless others
-            are given.
-        diff_method: Of a device that is about to be trained through; evaluation takes no gradient.
-        shots: Shots per circuit; None: analytic, if a device is named.
-        noise: Name or path of a noise model.
         split: `train`, `validation` or `test`.
+        repeats: Independent draws of shots.
         seed: Of the shots and of the bootstrap.
+        console: Where warnings go; None: standard error.
+        **options: The device (see `DeviceOptions` and `choose_device`).
 
     Returns:
         The evaluation; `predictions/<name>.npz` and `results/<name>.json` are written.
 
     Raises:
-        InputError: The run is damaged, the device is wrong, or it is given for a head without a quantum layer.
+        InputError: The run is damaged; the device, its shots or its noise are wrong, or given for a head without a
+            quantum layer; or several repeats are asked of exact values.
     """
     stored = run.features(split)
-    choice = _choose(run, device=device, diff_method=diff_method, shots=shots, noise=noise)
-    head = run.load_head(choice, seed=seed)
     started = time.perf_counter()
-    logits, values, stderr = predict_logits(head, torch.from_numpy(stored.features))
-    seconds = time.perf_counter() - started
-    probabilities = torch.softmax(logits, dim=1).numpy()
-    predictions = Predictions(stored.ids, stored.labels, logits.numpy(), probabilities, values.numpy(), stderr.numpy())
-    confusion = confusion_matrix(stored.labels, probabilities)
-    evaluation = Evaluation(
-        name=evaluation_name(head, noise=choice.noise, split=split, seed=seed),
-        run=run,
-        split=split,
-        device=_device_report(head, choice),
-        seed=seed,
-        predictions=predictions,
-        metrics=classification_metrics(stored.labels, probabilities),
-        wilson=wilson_intervals(confusion, CONFIDENCE),
-        bootstrap=bootstrap_intervals(
-            stored.labels, probabilities, n=BOOTSTRAP_DRAWS, seed=seed, confidence=CONFIDENCE
-        ),
-        confusion=confusion,
-        seconds=seconds,
-    )
-    write_arrays(run.path / "predictions" / f"{evaluation.name}.npz", asdict(predictions))
-    write_json(run.path / "results" / f"{evaluation.name}.json", evaluation.to_dict())
+    head = open_head(run, options, repeats=repeats, seed=seed)
+    prepared = time.perf_counter() - started
+    if head.layer is not None:
+        warn_of_lost_signal(head.layer, console or Console(stderr=True))
+    predictions, timings = predict_split(head, stored, repeats=repeats)
+    name = evaluation_name(head, repeats=repeats, split=split, seed=seed)
+    evaluation = measure(run, name, head, predictions, split=split, seed=seed, timings={"prepare": prepared} | timings)
+    evaluation.write()
     return evaluation
 
 
-def metrics_table(evaluation: Evaluation) -> Table:
-    """The metrics as `value [low, high]`, for a terminal."""
-    on = evaluation.device.get("name", f"{evaluation.run.spec.model.head} head")
-    shots = evaluation.device.get("shots")
-    how = f", {shots} shots" if shots else ""
-    n_samples = len(evaluation.predictions.labels)
-    table = Table(title=f"{evaluation.run.spec.name}: {evaluation.split} split (n = {n_samples}) on {on}{how}")
-    table.add_column("metric")
-    table.add_column("value [95 % interval]", justify="right")
-    table.add_column("interval")
-    for metric, value in evaluation.metrics.items():
-        (low, high), kind = evaluation.interval(metric)
-        table.add_row(METRIC_NAMES[metric], f"{value:.3f} [{low:.3f}, {high:.3f}]", kind)
-    return table
+def open_head(run: Run, options: DeviceOptions, *, repeats: int, seed: int) -> ClassifierHead:
+    """The trained head of a run on a device.
+
+    Raises:
+        InputError: As in `evaluate`.
+    """
+    if not 1 <= repeats <= MAX_REPEATS:
+        raise InputError(f"repeats = {repeats}: allowed are whole numbers from 1 to {MAX_REPEATS}")
+    if repeats > 1 and run.spec.model.head != "quantum":
+        raise InputError(f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer to repeat")
+    head = run.load_head(choose_device(run, options), seed=seed)
+    if repeats > 1 and head.layer is not None and head.layer.shots is None:
+        raise InputError(f"repeats = {repeats}: exact expectation values do not vary; give shots, such as 1024")
+    return head
 
 
-def evaluation_name(head: ClassifierHead, *, noise: str | None, split: str, seed: int) -> str:
-    """Name an evaluation by what it depends on, such as `test-lightning.qubit-1024shots-seed0`."""
+def measure(
+    run: Run,
+    name: str,
+    head: ClassifierHead,
+    predictions: Predictions,
+    *,
+    split: str,
+    seed: int,
+    timings: dict[str, float],
+) -> Evaluation:
+    """Compute the metrics of predictions.
+
+    Args:
+        run: What was evaluated.
+        name: Of the evaluation and its files.
+        head: That made the predictions.
+        predictions: Of a split.
+        split: Its name.
+        seed: Of the bootstrap.
+        timings: Seconds by what they were spent on.
+    """
+    labels, probabilities = predictions.labels, predictions.probabilities
+    confusion = confusion_matrix(labels, probabilities)
+    repeated = predictions.repeated_expectation_values
+    reference = predictions.reference
+    return Evaluation(
+        name=name,
+        run=run,
+        split=split,
+        device={} if head.layer is None else describe_device(head.layer),
+        noise=None if head.layer is None else head.layer.noise,
+        seed=seed,
+        predictions=predictions,
+        metrics=classification_metrics(labels, probabilities),
+        wilson=wilson_intervals(confusion, CONFIDENCE),
+        bootstrap=bootstrap_intervals(labels, probabilities, n=BOOTSTRAP_DRAWS, seed=seed, confidence=CONFIDENCE),
+        repeats=[
+            classification_metrics(labels, probabilities_of(head, values))
+            for values in (() if repeated is None else repeated)
+        ],
+        reference=None if reference is None else compare(labels, predictions.outcome, reference, seed=seed),
+        confusion=confusion,
+        timings=timings,
+    )
+
+
+def evaluation_name(head: ClassifierHead, *, repeats: int = 1, split: str, seed: int) -> str:
+    """Name an evaluation by what it depends on, such as `test-qiskit.aer-ibm_torino_x0.5-1024shots-10repeats-seed0`."""
     if head.layer is None:
         return f"{split}-classical-seed{seed}"
     layer = head.layer
     parts = [
         split,
         layer.device.name,
-        *([noise] if noise else []),
+        *([layer.noise.label] if layer.noise else []),
         "analytic" if layer.shots is None else f"{layer.shots}shots",
+        *([f"{repeats}repeats"] if repeats > 1 else []),
         f"seed{seed}",
     ]
     return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part).strip("._") for part in parts)
-
-
-def _choose(
-    run: Run, *, device: str | None, diff_method: str | None, shots: int | None, noise: str | None
-) -> DeviceChoice:
-    if run.spec.model.head in ("linear", "mlp"):
-        if device or shots or noise:
-            raise InputError(
-                f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer: "
-                "device, shots and noise do not apply"
-            )
-        return run.spec.device
-    given = {"diff_method": diff_method, "shots": shots, "noise": noise}
-    kept = run.spec.device if device is None else DeviceChoice(name=device)
-    return kept.model_copy(update={key: value for key, value in given.items() if value is not None})
-
-
-def _device_report(head: ClassifierHead, choice: DeviceChoice) -> dict[str, Any]:
-    if head.layer is None:
-        return {}
-    layer = head.layer
-    return {
-        "name": layer.device.name,
-        "diff_method": layer.diff_method,
-        "shots": layer.shots,
-        "noise": choice.noise,
-        "tracker": layer.device.tracker.to_dict(),
-    }

@@ -1,4 +1,4 @@
-"""From features, or from image files, to logits and probabilities."""
+"""From image files to probabilities."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,28 +12,9 @@ from qhybrid.data.dataset import Split
 from qhybrid.data.dicom import read_dicom
 from qhybrid.data.images import IMAGE_SUFFIXES, read_image, read_images
 from qhybrid.data.spec import DataSpec
-from qhybrid.experiments.heads import ClassifierHead
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.spec import DeviceChoice
-
-
-@torch.no_grad()
-def predict_logits(head: ClassifierHead, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Send features through a head; its quantum layer gets all of them in one batch.
-
-    Args:
-        head: In evaluation mode.
-        features: (N, F).
-
-    Returns:
-        In double precision: logits (N, C), expectation values (N, M) and their standard errors (N, M); M is 0 for
-        a classical head.
-    """
-    if head.layer is None:
-        nothing = torch.zeros(len(features), 0, dtype=torch.float64)
-        return head(features).double(), nothing, nothing
-    estimates = head.layer.estimate(head.quantum_features(features))
-    return head.logits(estimates.values).double(), estimates.values.double(), estimates.stderr.double()
+from qhybrid.experiments.split_predictions import predict_logits, softmax
 
 
 def predict(run: Run, paths: Sequence[Path | str], *, device: DeviceChoice | None = None) -> NDArray[np.float64]:
@@ -53,9 +34,7 @@ def predict(run: Run, paths: Sequence[Path | str], *, device: DeviceChoice | Non
     images = torch.cat([_as_trained(Path(path), run.spec.data) for path in paths])
     model = run.load_model(device)
     with torch.no_grad():
-        logits, _, _ = predict_logits(model.head, model.backbone_features(images))
-    probabilities: NDArray[np.float64] = torch.softmax(logits, dim=1).numpy()
-    return probabilities
+        return softmax(predict_logits(model.head, model.backbone_features(images)))
 
 
 def _as_trained(path: Path, spec: DataSpec) -> torch.Tensor:

@@ -1,0 +1,110 @@
+"""Which device evaluates a run, under which noise, and what must be said about it."""
+
+from dataclasses import asdict
+from typing import Any, TypedDict
+
+from rich.console import Console
+
+from qhybrid.devices.base import NoisyDevice
+from qhybrid.errors import InputError
+from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.spec import DeviceChoice
+from qhybrid.layer import QuantumLayer
+from qhybrid.noise_models.model import BEST_CASE, NoiseModel
+
+LOW_SURVIVAL = 0.3
+NOISY_DEVICE = "qiskit.aer"
+"""The device where a noise model is given and no device."""
+
+
+class DeviceOptions(TypedDict, total=False):
+    """What can be asked of the device that evaluates a run; a key that is missing or None is not asked for."""
+
+    device: str | None
+    """Name or path of the device."""
+    diff_method: str | None
+    """Of a device that is about to be trained through; evaluation takes no gradient."""
+    shots: int | None
+    """Shots per circuit."""
+    noise: str | None
+    """Name or path of a noise model."""
+    noise_scale: float | None
+    """Factor on all of its rates."""
+    noise_parts: list[str] | None
+    """Which parts of it are on."""
+    layout_seeds: int | None
+    """Transpiler seeds tried for the layout on its machine."""
+
+
+def choose_device(run: Run, options: DeviceOptions) -> DeviceChoice:
+    """Settle on the device that evaluates a run.
+
+    With neither a device nor a noise model it is that of the training, with its noise and shots. With a device there
+    is no noise and there are no shots but those that are given. With a noise model and no device it is `qiskit.aer`.
+
+    Args:
+        run: Whose training is asked where nothing is given.
+        options: What is given; it goes before.
+
+    Returns:
+        The choice, not yet opened.
+
+    Raises:
+        InputError: The run has a classical head, or a noise scale or noise parts are given without a noise model.
+    """
+    asked = {key: value for key, value in options.items() if value is not None}
+    if run.spec.model.head != "quantum":
+        if asked:
+            raise InputError(
+                f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer: "
+                "device, shots and noise do not apply"
+            )
+        return run.spec.device
+    name, noise = asked.pop("device", None), asked.get("noise")
+    kept = run.spec.device if name is None and noise is None else DeviceChoice(name=str(name or NOISY_DEVICE))
+    choice = kept.model_copy(update={"diff_method": "best"} | asked)
+    if choice.noise is None and (choice.noise_scale != 1 or choice.noise_parts is not None):
+        raise InputError(f"a noise scale or noise parts are given, but no noise model for {choice.name}: give --noise")
+    return choice
+
+
+def describe_device(layer: QuantumLayer) -> dict[str, Any]:
+    """What a result says about its device: name, shots, noise, ISA circuits, and the tracker's counts."""
+    return {
+        "name": layer.device.name,
+        "diff_method": layer.diff_method,
+        "shots": layer.shots,
+        "noise": None if layer.noise is None else {"label": layer.noise.label} | layer.noise.provenance(),
+        "isa": isa_reports(layer),
+        "tracker": layer.device.tracker.to_dict(),
+    }
+
+
+def isa_reports(layer: QuantumLayer) -> list[dict[str, Any]]:
+    """What each measurement basis costs on the machine of the noise model; empty without one."""
+    if not isinstance(layer.device, NoisyDevice):
+        return []
+    return [asdict(isa.report) for isa in layer.device.isa_circuits(layer.program)]
+
+
+def noise_lines(noise: NoiseModel) -> list[str]:
+    """What must stand under every result of a noise model, in short lines."""
+    date = f"calibrated {noise.date[:10]}" if noise.date else "parametric, no machine's calibration"
+    remarks = [remark if len(remark) <= 100 else f"{remark[:97]}..." for remark in noise.remarks]
+    return ["; ".join([f"noise: {noise.label}, {date}", *remarks]), BEST_CASE]
+
+
+def warn_of_lost_signal(layer: QuantumLayer, console: Console) -> None:
+    """Say before anything is run if a circuit will hardly survive the machine of its noise model."""
+    reports = isa_reports(layer)
+    if not reports or layer.noise is None:
+        return
+    worst = min(reports, key=lambda report: float(report["survival"]))
+    if worst["survival"] < LOW_SURVIVAL:
+        gates = f"{worst['gates2q']} {str(worst['two_qubit_gate']).upper()}"
+        console.print(
+            f"[yellow]warning:[/] {layer.circuit.name} on {layer.noise.name}: {gates}, success probability "
+            f"{100 * worst['survival']:.1g} %: expectation values will carry little signal",
+            highlight=False,
+            soft_wrap=True,
+        )
