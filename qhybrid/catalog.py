@@ -19,6 +19,8 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "devices": (".toml",),
     "experiments": (".toml",),
 }
+FOLDER_FILES: dict[Kind, str] = {"noise_models": "conf_*.json"}
+"""What a folder holds that is a description as a whole: calibration snapshots."""
 WORDS: dict[Kind, str] = {
     "circuits": "circuit",
     "noise_models": "noise model",
@@ -38,18 +40,26 @@ def folders(kind: Kind) -> list[Path]:
 
 
 def entries(kind: Kind) -> dict[str, Path]:
-    """Every description of this kind: name -> file, a user's own file hiding a shipped one of its name."""
+    """Every description of this kind: name -> file or folder, a user's own hiding a shipped one of its name."""
     found: dict[str, Path] = {}
     for folder in folders(kind):
         for path in sorted(folder.glob("*")):
             if path.suffix in SUFFIXES[kind] and path.is_file():
                 found.setdefault(path.stem, path)
+            elif is_folder_entry(path, kind):
+                found.setdefault(path.name, path)
     return dict(sorted(found.items()))
+
+
+def is_folder_entry(path: Path, kind: Kind) -> bool:
+    """Whether a folder is a description of this kind as a whole."""
+    return kind in FOLDER_FILES and path.is_dir() and any(path.glob(FOLDER_FILES[kind]))
 
 
 def is_path(name: str, kind: Kind) -> bool:
     """Whether a name given by the user is meant as a path rather than a catalog name."""
-    return "/" in name or "\\" in name or name.endswith(SUFFIXES[kind])
+    suffixes = (*SUFFIXES[kind], *([".json"] if kind in FOLDER_FILES else []))
+    return "/" in name or "\\" in name or name.endswith(suffixes)
 
 
 def find(kind: Kind, name: str, *, also: tuple[str, ...] = ()) -> Path:
@@ -61,14 +71,14 @@ def find(kind: Kind, name: str, *, also: tuple[str, ...] = ()) -> Path:
         also: Names that are allowed besides those of the files; only used to word the error.
 
     Returns:
-        The path of the file.
+        The path of the file, or of the folder of a snapshot.
 
     Raises:
         InputError: There is no such description; says the nearest one.
     """
     if is_path(name, kind):
         path = Path(name).expanduser()
-        if not path.is_file():
+        if not path.is_file() and not is_folder_entry(path, kind):
             near = did_you_mean(path.name, [entry.name for entry in path.parent.glob("*")][:40])
             raise InputError(f"{WORDS[kind]} file {name!r} does not exist; {near}")
         return path

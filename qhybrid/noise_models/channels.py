@@ -15,6 +15,9 @@ from qhybrid.circuits.gates import PAULIS, ComplexMatrix
 
 Matrix = NDArray[np.float64]
 
+MIN_KEPT = 1e-300
+"""Smallest 1 - p of a channel that loses everything, so that its rate -ln(1 - p) is finite."""
+
 
 @cache
 def pauli_words(n_qubits: int) -> ComplexMatrix:
@@ -61,4 +64,17 @@ def relaxation_channel(longitudinal: float, transverse: float) -> Matrix:
 
 def tensor(channels: Iterable[Matrix]) -> Matrix:
     """Channels side by side, the first on the most significant qubit."""
-    return reduce(np.kron, channels, np.ones((1, 1)))
+    result: Matrix = np.ones((1, 1))
+    for channel in channels:
+        result = np.asarray(np.kron(result, channel), dtype=np.float64)
+    return result
+
+
+def average_infidelity(channel: Matrix) -> float:
+    """1 - F with the average gate fidelity F = (d F_e + 1) / (d + 1), F_e = tr R / d**2 (Nielsen, quant-ph/0205035).
+
+    Args:
+        channel: Pauli transfer matrix of the noise alone, shape (4**n, 4**n).
+    """
+    dimension = np.sqrt(len(channel))
+    return float((1 - np.trace(channel) / len(channel)) * dimension / (dimension + 1))

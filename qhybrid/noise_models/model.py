@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from qiskit_aer.noise import NoiseModel as AerNoiseModel
 
 PARTS = ("gates1q", "gates2q", "thermal", "readout", "idle")
-"""What a noise model consists of: depolarizing noise of gates on one and on two qubits, relaxation during gates, readout
-errors, relaxation of waiting qubits."""
+"""What a noise model consists of: depolarizing noise of gates on one and on two qubits, relaxation during gates,
+readout errors, relaxation of waiting qubits."""
 BEST_CASE = "simulated noise is a best case: crosstalk, leakage, drift and coherent errors are not in it"
 MAX_SCALE = 1000.0
 
@@ -76,7 +76,8 @@ class NoiseModel:
         t2: Seconds, shape (n_qubits,), at most 2 * t1.
         readout_duration: Seconds, shape (n_qubits,).
         dt: Seconds; what durations on the machine are multiples of. None where there is no such clock.
-        idle: Whether waiting qubits relax: circuits are then scheduled as late as possible (ALAP), whatever parts are on.
+        idle: Whether waiting qubits relax: circuits are then scheduled as late as possible (ALAP), whatever parts are
+            on.
         date: When the machine was calibrated, ISO 8601; None for a parametric model.
         description: One line for people.
         remarks: What was clipped or excluded, and what else must be said with a result.
@@ -159,8 +160,9 @@ class NoiseModel:
     def readout_error(self, qubit: int) -> tuple[float, float]:
         """(P(1 | 0), P(0 | 1)) of a qubit, scaled.
 
-        The confusion matrix is taken as exp(G) and scaled to exp(scale * G), a stochastic matrix at any factor. One that
-        is no such exponential (worse than a coin) is mixed with the identity up to factor 1, and stays as it is beyond.
+        The confusion matrix is taken as exp(G) and scaled to exp(scale * G), a stochastic matrix at any factor. One
+        that is no such exponential (worse than a coin) is mixed with the identity up to factor 1, and stays as it is
+        beyond.
         """
         flip0, flip1 = (float(each) for each in self.readout[qubit])
         if "readout" not in self.parts or self.scale == 0 or flip0 + flip1 == 0:

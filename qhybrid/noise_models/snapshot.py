@@ -1,255 +1,222 @@
-"""Calibration snapshots of machines: the configuration and properties that IBM publishes, as JSON.
+"""Calibration snapshots of machines as noise models.
 
 Where a snapshot says more than physics allows, it is clipped, and what cannot be used is left out; the model says both.
 """
 
-import importlib.util
-import json
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from qhybrid import catalog
-from qhybrid.errors import InputError, did_you_mean
+from qhybrid.errors import InputError
+from qhybrid.noise_models.channels import MIN_KEPT, Matrix
+from qhybrid.noise_models.machine_gates import N_QUBITS
 from qhybrid.noise_models.model import GateCalibration, GateNoise, NoiseModel
+from qhybrid.noise_models.snapshot_files import Configuration, Gate, Properties, Quantity, read_files
 
 FAULTY_ERROR = 0.999
 """A gate with this error is one that the machine could not calibrate: it is not used."""
-MIN_KEPT = 1e-9
-"""Smallest 1 - p of a depolarizing channel, so that its rate is finite."""
-_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "ps": 1e-12, "": 1.0}
+SHOWN = 6
+"""Qubits or edges that a remark lists before it only counts."""
 
 
-class Quantity(BaseModel):
-    """A calibrated number."""
+@dataclass
+class _Reading:
+    """What is found in the properties, and what has to be said about it."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
-
-    name: str
-    value: float
-    unit: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """A time in seconds."""
-        if self.unit not in _SECONDS:
-            raise ValueError(f"{self.name} is in {self.unit!r}: allowed units of time are {', '.join(_SECONDS)[:-2]}")
-        return self.value * _SECONDS[self.unit]
+    t1: Matrix
+    t2: Matrix
+    readout: Matrix
+    readout_duration: Matrix
+    faulty_qubits: set[int] = field(default_factory=set)
+    faulty_edges: set[tuple[int, int]] = field(default_factory=set)
+    gates: dict[tuple[str, tuple[int, ...]], GateCalibration] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
-class Gate(BaseModel):
-    """A gate on certain qubits."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    gate: str
-    qubits: tuple[int, ...]
-    parameters: tuple[Quantity, ...] = ()
-
-
-class Properties(BaseModel):
-    """`props_<machine>.json`: what was calibrated."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    last_update_date: str
-    qubits: tuple[tuple[Quantity, ...], ...]
-    gates: tuple[Gate, ...]
-
-
-class GateConfiguration(BaseModel):
-    """Where a gate exists."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    name: str
-    coupling_map: tuple[tuple[int, ...], ...] | None = None
-
-
-class Configuration(BaseModel):
-    """`conf_<machine>.json`: what the machine is."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    backend_name: str
-    n_qubits: int = Field(ge=1)
-    basis_gates: tuple[str, ...]
-    gates: tuple[GateConfiguration, ...] = ()
-    dt: float | None = Field(default=None, gt=0)
-    """Nanoseconds."""
-    timing_constraints: dict[str, int] = {}
-    coords: tuple[tuple[float, float], ...] | None = None
-
-
-def packaged_snapshots() -> dict[str, Path]:
-    """The snapshots that come with the IBM client: name of the fake backend's class -> folder."""
-    spec = importlib.util.find_spec("qiskit_ibm_runtime")
-    if spec is None or spec.origin is None:
-        raise InputError("snapshots of machines come with the package qiskit-ibm-runtime, which is not installed")
-    root = Path(spec.origin).parent / "fake_provider" / "backends"
-    folders = [
-        path for path in sorted(root.iterdir()) if list(path.glob("conf_*.json")) and list(path.glob("props_*.json"))
-    ]
-    return {f"Fake{path.name.capitalize()}": path for path in folders}
-
-
-def find_packaged(fake: str) -> Path:
-    """The folder of a packaged snapshot.
-
-    Args:
-        fake: Name of a class of `qiskit_ibm_runtime.fake_provider`, with or without the V2 that some have.
-    """
-    found = packaged_snapshots()
-    if (name := fake.removesuffix("V2")) not in found:
-        raise InputError(f"there is no packaged snapshot {fake!r}; {did_you_mean(fake, found)}")
-    return found[name]
-
-
-def read_snapshot(path: Path, *, name: str | None = None, description: str = "") -> NoiseModel:
+def read_snapshot(
+    path: Path,
+    *,
+    name: str | None = None,
+    description: str = "",
+    asymmetric_readout: bool = False,
+    assumed_gates2q_error: float | None = None,
+) -> NoiseModel:
     """Read a snapshot.
 
     Args:
         path: A folder that holds one `conf_*.json` and one `props_*.json`, or one of these two files.
         name: What to call it; None: as the machine.
         description: One line for people.
+        asymmetric_readout: Take P(1 | 0) and P(0 | 1) apart instead of their mean, the `readout_error` that Aer's
+            `NoiseModel.from_backend` uses for both.
+        assumed_gates2q_error: Error of every two-qubit gate of a machine of which none is calibrated; None: such a
+            machine has no two-qubit gates.
 
     Raises:
-        InputError: A file is missing or damaged, or a number in it is none.
+        InputError: A file is missing or damaged, or a number in it is none; an error is assumed although there are
+            calibrated ones.
     """
-    conf_path, props_path = _pair(path)
-    configuration = catalog.parse(Configuration, _load(conf_path), str(conf_path))
-    properties = catalog.parse(Properties, _load(props_path), str(props_path))
+    configuration, properties, where = read_files(path)
     try:
-        return _build(configuration, properties, name or configuration.backend_name, description)
+        return _build(
+            configuration, properties, name or configuration.backend_name, description,
+            asymmetric_readout, assumed_gates2q_error,
+        )  # fmt: skip
     except ValueError as error:
-        raise InputError(f"{props_path}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
 
 
-def _pair(path: Path) -> tuple[Path, Path]:
-    folder = path if path.is_dir() else path.parent
-    if path.is_file():
-        machine = path.stem.removeprefix("conf_").removeprefix("props_")
-        pair = folder / f"conf_{machine}.json", folder / f"props_{machine}.json"
-        missing = [each for each in pair if not each.is_file()]
-        if missing:
-            raise InputError(f"{path}: a snapshot is a pair of files; {missing[0].name!r} is missing beside it")
-        return pair
-    found = []
-    for prefix in ("conf", "props"):
-        files = sorted(folder.glob(f"{prefix}_*.json"))
-        if len(files) != 1:
-            raise InputError(
-                f"{folder}: a snapshot folder holds one {prefix}_*.json; this one has {len(files) or 'none'}"
-            )
-        found.append(files[0])
-    return found[0], found[1]
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a snapshot is a JSON object, not a {type(content).__name__}")
-    return content
-
-
-def _build(configuration: Configuration, properties: Properties, name: str, description: str) -> NoiseModel:
+def _build(
+    configuration: Configuration,
+    properties: Properties,
+    name: str,
+    description: str,
+    asymmetric_readout: bool,
+    assumed_error: float | None,
+) -> NoiseModel:
     n_qubits = configuration.n_qubits
     if len(properties.qubits) != n_qubits:
         raise ValueError(f"{len(properties.qubits)} qubits are calibrated, the machine has {n_qubits}")
-    remarks: dict[str, list[str]] = defaultdict(list)
-    t1, t2, readout, readout_duration, faulty = _qubits(properties, remarks)
-    gates: dict[tuple[str, tuple[int, ...]], GateCalibration] = {}
-    faulty_edges: set[tuple[int, int]] = set()
-    for entry in properties.gates:
-        if entry.gate not in configuration.basis_gates or entry.gate in ("id", "reset", "delay", "measure"):
-            continue
-        if not entry.qubits or max(entry.qubits) >= n_qubits or min(entry.qubits) < 0:
-            raise ValueError(
-                f"gate {entry.gate} is on qubits {list(entry.qubits)}; the machine has 0 to {n_qubits - 1}"
-            )
-        values = {each.name: each for each in entry.parameters}
-        error = values["gate_error"].value if "gate_error" in values else 0.0
-        duration = values["gate_length"].seconds if "gate_length" in values else 0.0
-        if error < 0 or duration < 0:
-            raise ValueError(f"gate {entry.gate} on {list(entry.qubits)} has a negative error or duration")
-        working = values["operational"].value if "operational" in values else 1
-        if error >= FAULTY_ERROR or not working:
-            if len(entry.qubits) == 1:
-                faulty.add(entry.qubits[0])
-            else:
-                faulty_edges.add((min(entry.qubits), max(entry.qubits)))
-            continue
-        times = [(t1[q], t2[q]) for q in entry.qubits]
-        noise = calibrated_noise(error, duration, times)
-        gates[entry.gate, entry.qubits] = GateCalibration(error, duration, noise)
-    gates = {
-        key: each
-        for key, each in gates.items()
-        if not faulty & set(key[1]) and tuple(sorted(key[1])) not in faulty_edges
-    }
-    if faulty:
-        remarks["faulty qubits, left out"] = [str(q) for q in sorted(faulty)]
-    if faulty_edges:
-        remarks["edges with error 1.0, left out"] = [f"{a}-{b}" for a, b in sorted(faulty_edges)]
-    coordinates = configuration.coords if configuration.coords and len(configuration.coords) == n_qubits else None
+    coordinates = configuration.coords or None
+    if coordinates is not None and len(coordinates) != n_qubits:
+        raise ValueError(f"the configuration has {len(coordinates)} coordinates for {n_qubits} qubits")
+    reading = _read_qubits(properties, asymmetric=asymmetric_readout)
+    used = [each for each in properties.gates if each.gate in configuration.basis_gates and each.gate in N_QUBITS]
+    _read_gates(used, n_qubits, reading, assumed_error)
+    seconds_per_dt = None if configuration.dt is None else configuration.dt * 1e-9
+    if seconds_per_dt is not None and seconds_per_dt < 1e-15:  # no clock ticks so fast: some old files are in seconds
+        seconds_per_dt *= 1e9
+        reading.remarks.append("dt read as seconds")
     return NoiseModel(
         name=name,
         n_qubits=n_qubits,
-        gates=gates,
-        readout=readout,
-        t1=t1,
-        t2=t2,
-        readout_duration=readout_duration,
-        dt=None if configuration.dt is None else configuration.dt * 1e-9,
+        gates=reading.gates,
+        readout=reading.readout,
+        t1=reading.t1,
+        t2=reading.t2,
+        readout_duration=reading.readout_duration,
+        dt=seconds_per_dt,
         date=properties.last_update_date,
         description=description,
-        remarks=tuple(f"{what}: {', '.join(where)}" for what, where in remarks.items()),
-        faulty_qubits=tuple(sorted(faulty)),
-        faulty_edges=tuple(sorted(faulty_edges)),
+        remarks=tuple(reading.remarks),
+        faulty_qubits=tuple(sorted(reading.faulty_qubits)),
+        faulty_edges=tuple(sorted(reading.faulty_edges)),
         coordinates=coordinates,
         timing=configuration.timing_constraints,
     )
 
 
-def _qubits(
-    properties: Properties, remarks: dict[str, list[str]]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], set[int]]:
+def _read_qubits(properties: Properties, *, asymmetric: bool) -> _Reading:
     n_qubits = len(properties.qubits)
-    t1, t2 = np.full(n_qubits, np.inf), np.full(n_qubits, np.inf)
-    readout, duration = np.zeros((n_qubits, 2)), np.zeros(n_qubits)
-    faulty: set[int] = set()
+    result = _Reading(np.full(n_qubits, np.inf), np.full(n_qubits, np.inf), np.zeros((n_qubits, 2)), np.zeros(n_qubits))
+    clipped = []
     for qubit, quantities in enumerate(properties.qubits):
         values = {each.name: each for each in quantities}
-        for key, times in (("T1", t1), ("T2", t2)):
+        for key, times in (("T1", result.t1), ("T2", result.t2)):
             if key in values:
                 times[qubit] = values[key].seconds
                 if times[qubit] <= 0:
                     raise ValueError(f"qubit {qubit}: {key} = {values[key].value} must be positive")
-        if "T2" not in values:
-            t2[qubit] = 2 * t1[qubit]
-        elif t2[qubit] > 2 * t1[qubit]:
-            remarks["T2 clipped to 2 T1 on qubits"].append(str(qubit))
-            t2[qubit] = 2 * t1[qubit]
-        if "readout_error" in values:
-            flip = values["readout_error"].value
+        if result.t2[qubit] > 2 * result.t1[qubit]:
+            if "T2" in values:
+                clipped.append(str(qubit))
+            result.t2[qubit] = 2 * result.t1[qubit]
+        apart = asymmetric and "prob_meas1_prep0" in values and "prob_meas0_prep1" in values
+        keys = ("prob_meas1_prep0", "prob_meas0_prep1") if apart else ("readout_error", "readout_error")
+        for column, key in enumerate(keys):
+            result.readout[qubit, column] = flip = values[key].value if key in values else 0.0
             if not 0 <= flip <= 1:
-                raise ValueError(f"qubit {qubit}: readout_error = {flip} is no probability")
-            readout[qubit] = flip
+                raise ValueError(f"qubit {qubit}: {key} = {flip} is no probability")
         if "readout_length" in values:
-            duration[qubit] = values["readout_length"].seconds
-        if readout[qubit, 0] >= FAULTY_ERROR or ("operational" in values and not values["operational"].value):
-            faulty.add(qubit)
-    return t1, t2, readout, duration, faulty
+            result.readout_duration[qubit] = values["readout_length"].seconds
+            if result.readout_duration[qubit] < 0:
+                raise ValueError(f"qubit {qubit}: readout_length = {values['readout_length'].value} is negative")
+        if result.readout[qubit].max() >= FAULTY_ERROR or not _operational(values):
+            result.faulty_qubits.add(qubit)
+    if clipped:
+        result.remarks.append(f"T2 clipped to 2 T1 on {_listed(clipped, 'qubit')}")
+    return result
+
+
+def _read_gates(gates: Sequence[Gate], n_qubits: int, reading: _Reading, assumed_error: float | None) -> None:
+    for gate in gates:
+        if len(set(gate.qubits)) != N_QUBITS[gate.gate] or not all(0 <= q < n_qubits for q in gate.qubits):
+            number = N_QUBITS[gate.gate]
+            raise ValueError(
+                f"gate {gate.gate} is on qubits {list(gate.qubits)}: it takes {number} of 0 to {n_qubits - 1}"
+            )
+    for gate, error in zip(gates, _errors(gates, reading, assumed_error), strict=True):
+        if error >= FAULTY_ERROR:
+            if len(gate.qubits) == 1:
+                reading.faulty_qubits.add(gate.qubits[0])
+            else:
+                reading.faulty_edges.add((min(gate.qubits), max(gate.qubits)))
+            continue
+        length = gate.quantities.get("gate_length")
+        duration = length.seconds if length else 0.0
+        if duration < 0:
+            raise ValueError(f"gate {gate.gate} on {list(gate.qubits)}: gate_length = {duration} s is negative")
+        noise = calibrated_noise(error, duration, [(reading.t1[q], reading.t2[q]) for q in gate.qubits])
+        reading.gates[gate.gate, gate.qubits] = GateCalibration(error, duration, noise)
+    _leave_out(gates, reading)
+
+
+def _errors(gates: Sequence[Gate], reading: _Reading, assumed_error: float | None) -> list[float]:
+    """The error of each gate, 1 where it does not work, and the assumed one where no two-qubit gate does."""
+    errors = []
+    for gate in gates:
+        calibrated = gate.quantities.get("gate_error")
+        error = calibrated.value if calibrated else 0.0
+        if not 0 <= error <= 1:
+            raise ValueError(f"gate {gate.gate} on {list(gate.qubits)}: gate_error = {error} is no probability")
+        errors.append(error if _operational(gate.quantities) else 1.0)
+    pairs = {index: frozenset(gate.qubits) for index, gate in enumerate(gates) if len(gate.qubits) == 2}
+    working = sum(errors[index] < FAULTY_ERROR for index in pairs)
+    if assumed_error is not None and (working or not pairs):
+        raise ValueError(
+            "assumed_gates2q_error is for machines without any calibrated two-qubit gate; "
+            f"of this one's {len(pairs)}, {working} are calibrated"
+        )
+    if not pairs or working:
+        return errors
+    if assumed_error is None:
+        reading.remarks.append("no two-qubit gate is calibrated, none can be used (see assumed_gates2q_error)")
+        return errors
+    edges = len(set(pairs.values()))
+    reading.remarks.append(f"no two-qubit gate is calibrated: error {assumed_error:g} assumed on {edges} edges")
+    return [assumed_error if index in pairs else error for index, error in enumerate(errors)]
+
+
+def _operational(values: Mapping[str, Quantity]) -> bool:
+    return "operational" not in values or bool(values["operational"].value)
+
+
+def _leave_out(gates: Sequence[Gate], reading: _Reading) -> None:
+    """Drop the gates of faulty qubits and edges, and say which these are."""
+    if reading.faulty_qubits:
+        reading.remarks.append(f"faulty, left out: {_listed([str(q) for q in sorted(reading.faulty_qubits)], 'qubit')}")
+    if reading.faulty_edges:
+        edges = [f"{a}-{b}" for a, b in sorted(reading.faulty_edges)]
+        reading.remarks.append(f"faulty, left out: {_listed(edges, 'edge')}")
+    for gate in gates:
+        if len(gate.qubits) == 2 and reading.faulty_qubits & set(gate.qubits):
+            reading.faulty_edges.add((min(gate.qubits), max(gate.qubits)))
+    reading.gates = {
+        (name, qubits): calibration
+        for (name, qubits), calibration in reading.gates.items()
+        if not reading.faulty_qubits & set(qubits) and tuple(sorted(qubits)) not in reading.faulty_edges
+    }
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    """`qubits 3, 4`, or the first few and a count."""
+    shown = ", ".join(names[:SHOWN])
+    if len(names) > SHOWN:
+        return f"{len(names)} {what}s: {shown}, ..."
+    return f"{what}{'s' * (len(names) > 1)} {shown}"
 
 
 def calibrated_noise(error: float, duration: float, times: Sequence[tuple[float, float]]) -> GateNoise:
@@ -258,7 +225,7 @@ def calibrated_noise(error: float, duration: float, times: Sequence[tuple[float,
     With F the average fidelity of the relaxation alone, p = d (F - 1 + error) / (d F - 1) for dimension d.
 
     Args:
-        error: Average gate infidelity.
+        error: Average gate infidelity. One that not even completely depolarizing noise reaches counts as that.
         duration: Seconds.
         times: (T1, T2) of each qubit, seconds.
     """
@@ -266,7 +233,7 @@ def calibrated_noise(error: float, duration: float, times: Sequence[tuple[float,
     dimension = 2 ** len(times)
     entanglement_fidelity = math.prod((1 + 2 * math.exp(-b) + math.exp(-a)) / 4 for a, b in relaxation)
     fidelity = (dimension * entanglement_fidelity + 1) / (dimension + 1)
-    if error <= 1 - fidelity:
+    if error <= 1 - fidelity or dimension * fidelity <= 1:
         return GateNoise(0.0, relaxation)
     probability = dimension * (error - 1 + fidelity) / (dimension * fidelity - 1)
     return GateNoise(-math.log(max(1 - probability, MIN_KEPT)), relaxation)
