@@ -25,6 +25,7 @@ from qhybrid.noise_models.model import NoiseModel
 DRIVERS = {
     "statevector": "qhybrid.devices.statevector:StatevectorDevice",
     "pennylane": "qhybrid.devices.pennylane:PennyLaneDevice",
+    "aer": "qhybrid.devices.aer:AerDevice",
 }
 """Shipped drivers by their short names."""
 
