@@ -44,6 +44,38 @@ def test_the_papers_resnet18_matrix_gives_the_corrected_table_1() -> None:
     assert confusion_matrix(labels, probabilities).tolist() == [[55, 5], [2, 58]]
 
 
+def _by_scikit_learn(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    predicted, n_classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    over = {"labels": list(range(n_classes)), "zero_division": 0}
+    average = over | {"average": "binary" if n_classes == 2 else "macro"}
+    scored = [1] if n_classes == 2 else list(np.unique(labels))
+    rates = [
+        metrics.recall_score(labels != k, predicted != k, zero_division=0)
+        for k in (scored if n_classes == 2 else range(n_classes))
+    ]
+    values = {
+        "accuracy": metrics.accuracy_score(labels, predicted),
+        "precision": metrics.precision_score(labels, predicted, **average),
+        "recall": metrics.recall_score(labels, predicted, **average),
+        "specificity": np.mean(rates),
+        "f1_macro": metrics.f1_score(labels, predicted, **over, average="macro"),
+        "auc": np.mean([metrics.roc_auc_score(labels == k, probabilities[:, k]) for k in scored]),
+    }
+    return values | ({"f1_binary": metrics.f1_score(labels, predicted, **average)} if n_classes == 2 else {})
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("n", [9, 200])
+def test_metrics_equal_scikit_learn(n: int, n_classes: int) -> None:
+    for seed in range(4):
+        labels, probabilities = _noisy(n, n_classes, seed=seed)
+        if seed == 3:  # a class that never occurs, and one that is never predicted
+            labels = np.where(labels == 3, 0, labels)
+            probabilities[:, 0] = 0
+        expected = _by_scikit_learn(labels, probabilities)
+        assert classification_metrics(labels, probabilities) == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_weighted_metrics_equal_scikit_learn_on_the_resampled_data(n_classes: int) -> None:
     labels, probabilities = _noisy(120, n_classes, seed=1)
@@ -51,7 +83,7 @@ def test_weighted_metrics_equal_scikit_learn_on_the_resampled_data(n_classes: in
     weights = np.stack([np.bincount(rng.integers(0, 120, 120), minlength=120) for _ in range(5)]).astype(float)
     values = metrics_of_weights(labels, probabilities, weights)
     for row, weight in enumerate(weights.astype(int)):
-        expected = classification_metrics(np.repeat(labels, weight), np.repeat(probabilities, weight, axis=0))
+        expected = _by_scikit_learn(np.repeat(labels, weight), np.repeat(probabilities, weight, axis=0))
         assert {name: value[row] for name, value in values.items()} == pytest.approx(expected, abs=1e-12)
 
 
@@ -72,6 +104,13 @@ def test_multi_class_metrics_are_means_over_one_against_the_rest() -> None:
 )
 def test_wilson_interval_reproduces_newcombe_1998_table_1(successes: int, n: int, low: float, high: float) -> None:
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+def test_wilson_interval_equals_scipy(confidence: float) -> None:
+    for successes, n in ((0, 1), (1, 1), (3, 7), (58, 60), (60, 60), (5000, 9999)):
+        limits = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+        assert wilson_interval(successes, n, confidence) == pytest.approx((limits.low, limits.high), abs=1e-12)
 
 
 def test_wilson_intervals_cover_the_proportions_only() -> None:

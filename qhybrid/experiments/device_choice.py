@@ -1,10 +1,10 @@
 """Which device evaluates a run, under which noise, and what must be said about it."""
 
-from dataclasses import asdict
 from typing import Any, TypedDict
 
 from rich.console import Console
 
+from qhybrid.circuits.isa import IsaReport, verdict, worst
 from qhybrid.devices.base import NoisyDevice
 from qhybrid.errors import InputError
 from qhybrid.experiments.run_folder import Run
@@ -12,7 +12,6 @@ from qhybrid.experiments.spec import DeviceChoice
 from qhybrid.layer import QuantumLayer
 from qhybrid.noise_models.model import BEST_CASE, NoiseModel
 
-LOW_SURVIVAL = 0.3
 NOISY_DEVICE = "qiskit.aer"
 """The device where a noise model is given and no device."""
 
@@ -75,16 +74,25 @@ def describe_device(layer: QuantumLayer) -> dict[str, Any]:
         "diff_method": layer.diff_method,
         "shots": layer.shots,
         "noise": None if layer.noise is None else {"label": layer.noise.label} | layer.noise.provenance(),
-        "isa": isa_reports(layer),
+        "isa": [report.to_dict() for report in isa_reports(layer)],
+        "verdict": isa_verdict(layer),
         "tracker": layer.device.tracker.to_dict(),
     }
 
 
-def isa_reports(layer: QuantumLayer) -> list[dict[str, Any]]:
+def isa_reports(layer: QuantumLayer) -> list[IsaReport]:
     """What each measurement basis costs on the machine of the noise model; empty without one."""
     if not isinstance(layer.device, NoisyDevice):
         return []
-    return [asdict(isa.report) for isa in layer.device.isa_circuits(layer.program)]
+    return [isa.report for isa in layer.device.isa_circuits(layer.program)]
+
+
+def isa_verdict(layer: QuantumLayer) -> str | None:
+    """What the costliest of them means for the result; None without a machine."""
+    reports = isa_reports(layer)
+    if not reports or layer.noise is None:
+        return None
+    return verdict(worst(reports), layer.circuit.name, layer.noise.name)
 
 
 def noise_lines(noise: NoiseModel) -> list[str]:
@@ -97,14 +105,5 @@ def noise_lines(noise: NoiseModel) -> list[str]:
 def warn_of_lost_signal(layer: QuantumLayer, console: Console) -> None:
     """Say before anything is run if a circuit will hardly survive the machine of its noise model."""
     reports = isa_reports(layer)
-    if not reports or layer.noise is None:
-        return
-    worst = min(reports, key=lambda report: float(report["survival"]))
-    if worst["survival"] < LOW_SURVIVAL:
-        gates = f"{worst['gates2q']} {str(worst['two_qubit_gate']).upper()}"
-        console.print(
-            f"[yellow]warning:[/] {layer.circuit.name} on {layer.noise.name}: {gates}, success probability "
-            f"{100 * worst['survival']:.1g} %: expectation values will carry little signal",
-            highlight=False,
-            soft_wrap=True,
-        )
+    if reports and worst(reports).level == "hardly":
+        console.print(f"[yellow]warning:[/] {isa_verdict(layer)}", highlight=False, soft_wrap=True)

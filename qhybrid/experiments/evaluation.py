@@ -17,6 +17,7 @@ from qhybrid.experiments.heads import ClassifierHead
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.split_predictions import Predictions, predict_split, probabilities_of
 from qhybrid.experiments.storage import write_arrays, write_json
+from qhybrid.layer import QuantumLayer
 from qhybrid.noise_models.model import NoiseModel
 from qhybrid.statistics import (
     Interval,
@@ -223,16 +224,16 @@ def measure(
 
 
 def evaluation_name(head: ClassifierHead, *, repeats: int = 1, split: str, seed: int) -> str:
-    """Name an evaluation by what it depends on, such as `test-qiskit.aer-ibm_torino_x0.5-1024shots-10repeats-seed0`."""
-    if head.layer is None:
-        return f"{split}-classical-seed{seed}"
-    layer = head.layer
+    """Name an evaluation by what it depends on, such as `test-qiskit.aer-ibm_torino_x0.5-1024shots-seed0`."""
+    on = "classical" if head.layer is None else device_name(head.layer)
+    return "-".join([split, on, *([f"{repeats}repeats"] if repeats > 1 else []), f"seed{seed}"])
+
+
+def device_name(layer: QuantumLayer) -> str:
+    """Device, noise and shots in a form for file names."""
     parts = [
-        split,
         layer.device.name,
         *([layer.noise.label] if layer.noise else []),
         "analytic" if layer.shots is None else f"{layer.shots}shots",
-        *([f"{repeats}repeats"] if repeats > 1 else []),
-        f"seed{seed}",
     ]
     return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part).strip("._") for part in parts)

@@ -1,9 +1,11 @@
 """Evaluations as tables and lines of text."""
 
-from typing import Any
-
+from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
+from qhybrid.experiments.adaptation import Adaptation
 from qhybrid.experiments.comparison import Comparison
 from qhybrid.experiments.device_choice import noise_lines
 from qhybrid.experiments.evaluation import Evaluation
@@ -12,7 +14,7 @@ from qhybrid.statistics import Interval
 METRIC_NAMES = {
     "accuracy": "accuracy",
     "precision": "precision",
-    "recall": "recall (sensitivity)",
+    "recall": "recall",
     "specificity": "specificity",
     "f1_binary": "F1, binary",
     "f1_macro": "F1, macro",
@@ -20,10 +22,10 @@ METRIC_NAMES = {
 }
 
 
-def metrics_table(evaluation: Evaluation) -> Table:
+def metrics_table(evaluation: Evaluation) -> Group:
     """The metrics as `value [low, high]`, beside the exact reference where there is one."""
     reference = evaluation.reference
-    table = Table(title=_title(evaluation), title_justify="left")
+    table = _narrow_table()
     table.add_column("metric")
     table.add_column("value [95 %]", justify="right")
     if evaluation.repeats:
@@ -41,7 +43,37 @@ def metrics_table(evaluation: Evaluation) -> Table:
             row.append(f"{mean:.3f} ± {deviation:.3f}")
         row += [kind] if reference is None else [f"{reference.reference[metric]:.3f}", difference(reference, metric)]
         table.add_row(*row)
-    return table
+    return Group(_title(evaluation), table)
+
+
+def adaptation_table(adaptation: Adaptation) -> Group:
+    """The metrics exact, noisy and adapted, with the paired differences that the adaptation makes and leaves."""
+    reference = adaptation.adapted.reference
+    assert reference is not None
+    table = _narrow_table(space=0)
+    table.add_column("metric")
+    for column in ("exact", "noisy", "adapted", "adapted - noisy [95 %]", "adapted - exact [95 %]"):
+        table.add_column(column, justify="right")
+    for metric, value in adaptation.adapted.metrics.items():
+        values = (reference.reference[metric], adaptation.noisy.metrics[metric], value)
+        table.add_row(
+            METRIC_NAMES[metric],
+            *[f"{each:.3f}" for each in values],
+            difference(adaptation.gain, metric),
+            difference(reference, metric),
+        )
+    return Group(_title(adaptation.noisy), table)
+
+
+def adaptation_notes(adaptation: Adaptation) -> list[str]:
+    """What belongs under the table: what was fitted on what, and what stands under an evaluation."""
+    numbers = adaptation.fit.numbers
+    what = {
+        "head": "last layer refitted to the labels of {n} training samples; C = {C:.3g} from the validation split",
+        "rescale": "expectation values rescaled by a fit on {n} training samples without labels: RMS error "
+        "{rms_before:.3f} -> {rms_after:.3f}",
+    }[adaptation.method]
+    return [what.format(n=adaptation.n_training, **numbers), *notes(adaptation.noisy)]
 
 
 def notes(evaluation: Evaluation) -> list[str]:
@@ -49,7 +81,8 @@ def notes(evaluation: Evaluation) -> list[str]:
     lines = []
     if evaluation.reference is not None:
         lines.append(deviations(evaluation.reference, len(evaluation.predictions.labels)))
-    lines += [_isa_line(report) for report in evaluation.device.get("isa", [])[:1]]
+    if evaluation.device.get("verdict"):
+        lines.append(evaluation.device["verdict"])
     return lines + (noise_lines(evaluation.noise) if evaluation.noise else [])
 
 
@@ -62,12 +95,17 @@ def difference(comparison: Comparison, metric: str) -> str:
 def deviations(comparison: Comparison, n_samples: int) -> str:
     """How far predictions and expectation values are from the reference."""
     return (
-        f"{comparison.flipped} of {n_samples} predictions flipped; expectation values differ from the exact ones by "
-        f"{comparison.rms:.3f} RMS, {comparison.largest:.3f} at most"
+        f"against exact values without noise: {comparison.flipped} of {n_samples} predictions flipped, expectation "
+        f"values off by {comparison.rms:.3f} RMS, {comparison.largest:.3f} at most"
     )
 
 
-def _title(evaluation: Evaluation) -> str:
+def _narrow_table(*, space: int = 1) -> Table:
+    """An empty table whose columns stand so close that all fit into eighty characters."""
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, space, 0, 0))
+
+
+def _title(evaluation: Evaluation) -> Text:
     on = evaluation.device.get("name", f"{evaluation.run.spec.model.head} head")
     parts = [on, *([evaluation.noise.label] if evaluation.noise else [])]
     shots = evaluation.device.get("shots")
@@ -75,16 +113,9 @@ def _title(evaluation: Evaluation) -> str:
         times = f"{len(evaluation.repeats)} x " if evaluation.repeats else ""
         parts.append(f"{times}{shots} shots")
     n_samples = len(evaluation.predictions.labels)
-    return f"{evaluation.run.spec.name}: {evaluation.split} split (n = {n_samples}) on {', '.join(parts)}"
+    said = f"{evaluation.run.spec.name}: {evaluation.split} split (n = {n_samples}) on {', '.join(parts)}"
+    return Text(said, style="bold")
 
 
 def _with_interval(value: float, interval: Interval) -> str:
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
-def _isa_line(report: dict[str, Any]) -> str:
-    gate = str(report["two_qubit_gate"]).upper()
-    return (
-        f"circuit on the machine: {report['n_qubits']} qubits, {report['gates2q']} {gate}, "
-        f"{1e6 * report['seconds']:.1f} us, success probability {100 * report['survival']:.0f} %"
-    )

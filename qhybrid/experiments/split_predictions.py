@@ -88,7 +88,7 @@ def predict_split(head: ClassifierHead, stored: Features, *, repeats: int) -> tu
     mean = values.double().mean(dim=0)
     stderr = torch.stack([draw.stderr for draw in draws]).double().square().sum(dim=0).sqrt() / repeats
     logits = head.logits(mean.to(values.dtype)).double()
-    reference = None if _is_exact(head.layer) else exact_expectation_values(head.layer, inputs)
+    reference = None if is_exact(head.layer) else exact_expectation_values(head.layer, inputs)
     clock.append(time.perf_counter())
     predictions = Predictions(
         stored.ids,
@@ -123,5 +123,6 @@ def softmax(logits: Tensor) -> NDArray[np.float64]:
     return probabilities
 
 
-def _is_exact(layer: QuantumLayer) -> bool:
+def is_exact(layer: QuantumLayer) -> bool:
+    """Whether a layer gives exact expectation values without noise."""
     return layer.shots is None and layer.noise is None

@@ -1,0 +1,223 @@
+"""Adapt a trained run to a noisy device without training it: refit the last layer, or rescale expectation values."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Unpack, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from qhybrid.errors import InputError, did_you_mean
+from qhybrid.experiments.adaptation_fits import Fit, fit_head, fit_rescale, stratified_subset
+from qhybrid.experiments.comparison import Comparison, compare
+from qhybrid.experiments.device_choice import DeviceOptions, warn_of_lost_signal
+from qhybrid.experiments.evaluation import Evaluation, device_name, evaluation_name, measure, open_head
+from qhybrid.experiments.heads import QuantumHead
+from qhybrid.experiments.run_folder import Features, Run
+from qhybrid.experiments.split_predictions import (
+    Predictions,
+    exact_expectation_values,
+    is_exact,
+    predict_split,
+    softmax,
+)
+from qhybrid.experiments.storage import write_atomically, write_json
+
+Method = Literal["head", "rescale"]
+FITTED_ON: dict[Method, tuple[str, ...]] = {"head": ("train", "validation"), "rescale": ("train",)}
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A run on a noisy device before and after its adaptation."""
+
+    name: str
+    """Tells method, device, noise, shots and seed; names the files."""
+    method: Method
+    fit: Fit
+    n_training: int
+    """Training samples that it was fitted on."""
+    noisy: Evaluation
+    """As it is, compared with the exact reference."""
+    adapted: Evaluation
+    """With the fit, compared with the same reference."""
+    gain: Comparison
+    """Adapted against noisy, on the same expectation values."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `adaptations/<name>.json` holds."""
+        return {
+            "name": self.name,
+            "run": self.adapted.run.path.as_posix(),
+            "method": self.method,
+            "fitted_on": {"splits": list(FITTED_ON[self.method]), "training_samples": self.n_training},
+            "fit": self.fit.numbers,
+            "device": self.adapted.device,
+            "seed": self.adapted.seed,
+            "split": self.adapted.split,
+            "results": {"noisy": self.noisy.name, "adapted": self.adapted.name},
+            "metrics": {
+                metric: {
+                    "exact": self._reference.reference[metric],
+                    "noisy": self.noisy.metrics[metric],
+                    "adapted": value,
+                    "adapted_minus_noisy": [self.gain.differences[metric], *self.gain.intervals[metric]],
+                    "adapted_minus_exact": [self._reference.differences[metric], *self._reference.intervals[metric]],
+                }
+                for metric, value in self.adapted.metrics.items()
+            },
+        }
+
+    @property
+    def _reference(self) -> Comparison:
+        assert self.adapted.reference is not None
+        return self.adapted.reference
+
+
+def adapt(
+    run: Run,
+    *,
+    method: str = "head",
+    split: str = "test",
+    limit: int | None = None,
+    seed: int = 0,
+    console: Console | None = None,
+    **options: Unpack[DeviceOptions],
+) -> Adaptation:
+    """Adapt a run to a noisy device, and evaluate it there before and after.
+
+    `head` fits the last linear layer anew to the labels of the training split, and takes the strength of its
+    regularisation from the validation split. `rescale` fits an affine map of each expectation value, from noisy to
+    exact, to the features of the training split without their labels. Neither sees the split that is evaluated, and
+    neither takes a gradient of the circuit: one batch of training samples on the device is all that they cost.
+
+    Args:
+        run: A complete run with a quantum head.
+        method: `head` or `rescale`.
+        split: What is evaluated.
+        limit: Fit on this many training samples, drawn class by class; None: on all.
+        seed: Of the shots, of that draw and of the bootstrap.
+        console: Where warnings go; None: standard error.
+        **options: The device (see `DeviceOptions` and `choose_device`).
+
+    Returns:
+        The adaptation. `adaptations/<name>.json` and `.safetensors` (`weight` and `bias` of the last layer on noisy
+        expectation values) are written, and results and predictions of both evaluations as by `evaluate`.
+
+    Raises:
+        InputError: As in `evaluate`; or the run has a classical head, the device is exact and without noise, or the
+            split is one that the method fits on.
+    """
+    chosen = _checked_method(method)
+    if split in FITTED_ON[chosen]:
+        raise InputError(f"method {method!r} is fitted on {split!r}: evaluate it on another split, such as test")
+    if run.spec.model.head != "quantum":
+        raise InputError(
+            f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer: nothing to adapt"
+        )
+    stored, training = run.features(split), _limited(run, limit, seed)
+    validation = run.features("validation") if chosen == "head" else None
+    started = time.perf_counter()
+    head = open_head(run, options, repeats=1, seed=seed)
+    assert isinstance(head, QuantumHead)
+    if is_exact(head.layer):
+        raise InputError(
+            f"{head.layer.device.name} is exact and without noise here: there is nothing to adapt to; give --noise or "
+            "--shots"
+        )
+    prepared = {"prepare": time.perf_counter() - started}
+    warn_of_lost_signal(head.layer, console or Console(stderr=True))
+
+    predictions, timings = predict_split(head, stored, repeats=1)
+    name = device_name(head.layer)
+    noisy = measure(
+        run, f"{split}-{name}-seed{seed}", head, predictions, split=split, seed=seed, timings=prepared | timings
+    )
+    started = time.perf_counter()
+    fit = _fit(chosen, run, head, training, validation)
+    timings |= {"fit": time.perf_counter() - started}
+    n_training = len(training.labels)
+    name = f"{chosen}-{name}{'' if limit is None else f'-limit{n_training}'}-seed{seed}"
+    after = _applied(fit, predictions)
+    adapted = measure(run, f"{split}-adapted-{name}", head, after, split=split, seed=seed, timings=prepared | timings)
+    gain = compare(stored.labels, after.outcome, predictions.outcome, seed=seed)
+    adaptation = Adaptation(name, chosen, fit, n_training, noisy, adapted, gain)
+    _write(run, adaptation)
+    return adaptation
+
+
+def _checked_method(method: str) -> Method:
+    for known in get_args(Method):
+        if method == known:
+            return known  # type: ignore[no-any-return]
+    raise InputError(f"unknown method {method!r}; {did_you_mean(method, get_args(Method))}")
+
+
+def _limited(run: Run, limit: int | None, seed: int) -> Features:
+    """The training features, or some of them."""
+    training = run.features("train")
+    n_classes = len(run.class_names)
+    if limit is not None:
+        if limit < n_classes:
+            raise InputError(f"limit = {limit}: at least {n_classes} training samples are needed, one for each class")
+        kept = stratified_subset(training.labels, limit, seed=seed)
+        training = Features(training.features[kept], training.labels[kept], training.ids[kept])
+    for label, class_name in enumerate(run.class_names):
+        if not (training.labels == label).any():
+            raise InputError(f"there is no training sample of class {class_name!r} to fit on; take a larger limit")
+    return training
+
+
+@torch.no_grad()
+def _fit(method: Method, run: Run, head: QuantumHead, training: Features, validation: Features | None) -> Fit:
+    """Run the features on the device in one batch, and fit."""
+    parts = [training, *([validation] if validation else [])]
+    inputs = head.quantum_features(torch.from_numpy(np.concatenate([part.features for part in parts])))
+    values = head.layer.estimate(inputs).values.double().numpy()
+    if validation is not None:
+        n_training = len(training.labels)
+        return fit_head(
+            values[:n_training],
+            training.labels,
+            values[n_training:],
+            validation.labels,
+            class_weights=_class_weights(run),
+        )
+    exact = exact_expectation_values(head.layer, inputs).double().numpy()
+    weight, bias = (parameter.detach().double().numpy() for parameter in (head.classifier.weight, head.classifier.bias))
+    return fit_rescale(values, exact, weight, bias)
+
+
+def _class_weights(run: Run) -> NDArray[np.float64]:
+    """What a training sample of each class counted in the training, synthetic samples of its class included."""
+    from qhybrid.data.augment import synthetic_count
+
+    counts = np.bincount(run.features("train").labels, minlength=len(run.class_names))
+    spec = run.spec.augment
+    if spec.kind == "none":
+        return np.ones(len(counts))
+    return np.array([1 + synthetic_count(counts.max(), count, spec.rho) / max(1, count) for count in counts.tolist()])
+
+
+def _applied(fit: Fit, predictions: Predictions) -> Predictions:
+    """The predictions with the fit in place of the run's own last layer."""
+    logits = predictions.expectation_values @ fit.weight.T + fit.bias
+    after = replace(predictions, logits=logits, probabilities=softmax(torch.from_numpy(logits)))
+    if fit.factor is None or fit.offset is None:
+        return after
+    values = predictions.expectation_values * fit.factor + fit.offset
+    return replace(after, expectation_values=values, stderr=predictions.stderr * np.abs(fit.factor))
+
+
+def _write(run: Run, adaptation: Adaptation) -> None:
+    from safetensors.numpy import save
+
+    folder = run.path / "adaptations"
+    layer = {"weight": adaptation.fit.weight, "bias": adaptation.fit.bias}
+    content = save({name: array.astype(np.float32) for name, array in layer.items()})
+    adaptation.noisy.write()
+    adaptation.adapted.write()
+    write_atomically(folder / f"{adaptation.name}.safetensors", lambda file: file.write(content))
+    write_json(folder / f"{adaptation.name}.json", adaptation.to_dict())

@@ -1,0 +1,133 @@
+"""Refit what follows a quantum layer, from expectation values alone: no quantum gradient, no new circuit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+INVERSE_STRENGTHS = tuple(10 ** (exponent / 2) for exponent in range(-8, 9))
+"""What is tried for scikit-learn's C, the strongest regularisation first."""
+CONSTANT = 1e-9
+"""Standard deviation below which an expectation value says nothing about a sample."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A last layer for noisy expectation values: logits = values @ weight.T + bias.
+
+    Args:
+        weight: Shape (C, M).
+        bias: Shape (C,).
+        factor: For each expectation value what it is multiplied by before the run's own last layer, shape (M,); None
+            where the last layer itself is fitted.
+        offset: What is then added, shape (M,); None likewise.
+        numbers: What the fit found, for its JSON file.
+    """
+
+    weight: Floats
+    bias: Floats
+    factor: Floats | None
+    offset: Floats | None
+    numbers: dict[str, Any]
+
+
+def fit_head(
+    values: Floats,
+    labels: Integers,
+    validation_values: Floats,
+    validation_labels: Integers,
+    *,
+    class_weights: Floats,
+) -> Fit:
+    """Fit the last layer by logistic regression with an L2 penalty.
+
+    Noise shrinks expectation values, and not all by the same factor, so each is first standardised by its mean and
+    standard deviation: a strength of the penalty then means the same at any noise. The strength with the lowest cross
+    entropy on the validation split is taken, since the CNN has seen the training images too often to tell.
+
+    Args:
+        values: Noisy expectation values of training samples, shape (N, M).
+        labels: Their classes, shape (N,); every class occurs.
+        validation_values: Of the validation split, shape (V, M).
+        validation_labels: Their classes, shape (V,).
+        class_weights: What a sample of each class counts, shape (C,).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    informative = deviation > CONSTANT
+    scale = np.where(informative, deviation, 1.0)
+    candidates = []
+    for strength in INVERSE_STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=2000)
+        model.fit((values - mean) / scale * informative, labels, sample_weight=class_weights[labels])
+        weight, bias = model.coef_, model.intercept_
+        if len(weight) == 1:  # two classes: scikit-learn gives the difference of their logits
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        weight = weight * informative / scale
+        bias = bias - weight @ mean
+        candidates.append(
+            (cross_entropy(validation_values @ weight.T + bias, validation_labels), strength, weight, bias)
+        )
+    loss, strength, weight, bias = min(candidates, key=lambda each: each[0])
+    numbers = {"C": strength, "validation_cross_entropy": loss, "class_weights": class_weights.tolist()}
+    return Fit(weight, bias, None, None, numbers)
+
+
+def fit_rescale(noisy: Floats, exact: Floats, weight: Floats, bias: Floats) -> Fit:
+    """Fit an affine map of each expectation value, from noisy to exact, by least squares; no label is looked at.
+
+    Shot noise makes the factors smaller than those that undo the noise alone: they give the exact value that is to be
+    expected, not the one that would be found with more shots.
+
+    Args:
+        noisy: Expectation values of training samples on the device, shape (N, M).
+        exact: Of the same samples without noise and shots, shape (N, M).
+        weight: Of the run's own last layer, shape (C, M).
+        bias: Of it, shape (C,).
+    """
+    mean, target = noisy.mean(axis=0), exact.mean(axis=0)
+    variance = noisy.var(axis=0)
+    covariance = ((noisy - mean) * (exact - target)).mean(axis=0)
+    factor = np.divide(covariance, variance, out=np.zeros_like(variance), where=variance > CONSTANT**2)
+    offset = target - factor * mean
+    numbers = {
+        "factor": factor.tolist(),
+        "offset": offset.tolist(),
+        "rms_before": _rms(noisy - exact),
+        "rms_after": _rms(noisy * factor + offset - exact),
+    }
+    return Fit(weight * factor, bias + weight @ offset, factor, offset, numbers)
+
+
+def cross_entropy(logits: Floats, labels: Integers) -> float:
+    """Mean of -log p(true class), from logits (N, C)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]))
+
+
+def stratified_subset(labels: Integers, size: int, *, seed: int) -> NDArray[np.intp]:
+    """Draw samples so that every class keeps its share as nearly as it can.
+
+    Args:
+        labels: Classes, shape (N,).
+        size: How many are drawn.
+        seed: Of the draw.
+
+    Returns:
+        Their numbers, ascending, shape (min(size, N),).
+    """
+    rng = np.random.default_rng(seed)
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        place[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.argsort(place, kind="stable")[:size])
+
+
+def _rms(values: Floats) -> float:
+    return float(np.sqrt(np.mean(values**2)))
