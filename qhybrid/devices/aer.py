@@ -96,7 +96,7 @@ class AerDevice(NoisyDevice):
         check_size(self.name, circuit, self.capabilities.max_qubits)
         gates = set(AerSimulator(method=self.method).configuration().basis_gates)
         if self.noise is None:
-            compiled = ideal_program(circuit, gates)
+            compiled = ideal_program(circuit)
         else:
             isa = isa_circuits(
                 circuit,

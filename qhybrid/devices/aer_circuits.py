@@ -107,19 +107,18 @@ def noisy_program(isa: tuple[IsaCircuit, ...], noise: NoiseModel) -> AerProgram:
     return AerProgram(tuple(circuits), len(used), model, isa)
 
 
-def ideal_program(circuit: Circuit, gates: set[str]) -> AerProgram:
+def ideal_program(circuit: Circuit) -> AerProgram:
     """A circuit as it is, without noise.
 
     Args:
         circuit: Without an initial state (see `Circuit.expanded`).
-        gates: Names of the gates that Aer's method has; controlled rotations are taken apart where it has none.
     """
     circuits = []
     for basis in measurement_bases(circuit.observables):
         body = _Body(circuit.n_qubits)
         rotation = [IsaOperation(name, (wire,)) for name, wire in basis_rotation(basis)]
         for operation in (*ideal_operations(circuit), *rotation):
-            for part in [operation] if operation.name in gates else _controlled_rotation(operation):
+            for part in _uncontrolled(operation):
                 body.append(part, part.qubits)
         circuits.append(body.close(basis, list(basis.wires), circuit.n_angles, ()))
     return AerProgram(tuple(circuits), circuit.n_qubits, None, ())
@@ -166,17 +165,21 @@ class _Body:
         return self._parameters.setdefault(angle, Parameter(f"angle_{len(self._parameters)}"))
 
 
-def _controlled_rotation(operation: IsaOperation) -> list[IsaOperation]:
-    """CRX, CRY or CRZ in rotations of half the angle and CX (Barenco et al., PRA 52, 3457 (1995), lemma 5.1)."""
-    if operation.name not in ("crx", "cry", "crz"):
+def _uncontrolled(operation: IsaOperation) -> list[IsaOperation]:
+    """A controlled rotation in rotations of half the angle and CX (Barenco et al., PRA 52, 3457 (1995), lemma 5.1).
+
+    Aer 0.17 binds the parameters of controlled rotations to the wrong place, without a word (qiskit-aer#2323, #2403).
+    """
+    if operation.name not in ("cp", "crx", "cry", "crz"):
         return [operation]
-    (angle,), target = operation.params, operation.qubits[1:]
-    axis = "ry" if operation.name == "cry" else "rz"
-    halves = [
+    (angle,), (control, target) = operation.params, operation.qubits
+    half, back = (
         Affine(sign * angle.constant, tuple((slot, sign * factor) for slot, factor in angle.terms))
         for sign in (0.5, -0.5)
-    ]
-    flip = IsaOperation("cx", operation.qubits)
-    parts = [IsaOperation(axis, target, (halves[0],)), flip, IsaOperation(axis, target, (halves[1],)), flip]
-    change = [IsaOperation("h", target)] if operation.name == "crx" else []
+    )
+    axis, flip = "ry" if operation.name == "cry" else "rz", IsaOperation("cx", operation.qubits)
+    parts = [IsaOperation(axis, (target,), (half,)), flip, IsaOperation(axis, (target,), (back,)), flip]
+    if operation.name == "cp":
+        parts.append(IsaOperation("p", (control,), (half,)))
+    change = [IsaOperation("h", (target,))] if operation.name == "crx" else []
     return [*change, *parts, *change]
