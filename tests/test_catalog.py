@@ -9,6 +9,7 @@ from qhybrid.circuits.spec import load_circuit
 from qhybrid.devices.spec import device_spec
 from qhybrid.errors import InputError, did_you_mean
 from qhybrid.experiments.spec import load_experiment
+from qhybrid.noise_models.spec import load_noise_model
 
 SHIPPED = [(kind, name) for kind in catalog.KINDS for name in catalog.entries(kind)]
 
@@ -18,6 +19,7 @@ def test_every_shipped_description_loads_and_says_what_it_is(kind: catalog.Kind,
     path = str(catalog.find(kind, name))
     loaded = {
         "circuits": load_circuit,
+        "noise_models": load_noise_model,
         "devices": lambda path: device_spec(path)[0],
         "experiments": load_experiment,
     }[kind](path)

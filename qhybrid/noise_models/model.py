@@ -7,6 +7,7 @@ the channels physical: depolarizing shrinks by exp(-rate), relaxation by exp(-t 
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -165,11 +166,13 @@ class NoiseModel:
         beyond.
         """
         flip0, flip1 = (float(each) for each in self.readout[qubit])
-        if "readout" not in self.parts or self.scale == 0 or flip0 + flip1 == 0:
+        lost = flip0 + flip1
+        if "readout" not in self.parts or self.scale == 0 or lost == 0:
             return (0.0, 0.0)
-        kept = 1 - flip0 - flip1
-        grown = (1 - kept**self.scale) / (1 - kept) if kept > 0 else min(self.scale, 1.0)
-        return (flip0 * grown, flip1 * grown)
+        if self.scale == 1:
+            return (flip0, flip1)
+        grown = -math.expm1(self.scale * math.log1p(-lost)) / lost if lost < 1 else min(self.scale, 1.0)
+        return (min(flip0 * grown, 1.0), min(flip1 * grown, 1.0))
 
     def readout_matrix(self, qubit: int) -> Matrix:
         """Confusion matrix of a qubit, [read, true], shape (2, 2)."""
