@@ -14,6 +14,8 @@ from qhybrid.noise_models.model import BEST_CASE, NoiseModel
 
 NOISY_DEVICE = "qiskit.aer"
 """The device where a noise model is given and no device."""
+LINE = 140
+"""Characters in a line of text."""
 
 
 class DeviceOptions(TypedDict, total=False):
@@ -96,10 +98,10 @@ def isa_verdict(layer: QuantumLayer) -> str | None:
 
 
 def noise_lines(noise: NoiseModel) -> list[str]:
-    """What must stand under every result of a noise model, in short lines."""
+    """What must stand under every result of a noise model, in two lines; its provenance has the remarks in full."""
     date = f"calibrated {noise.date[:10]}" if noise.date else "parametric, no machine's calibration"
-    remarks = [remark if len(remark) <= 100 else f"{remark[:97]}..." for remark in noise.remarks]
-    return ["; ".join([f"noise: {noise.label}, {date}", *remarks]), BEST_CASE]
+    line = "; ".join([f"noise: {noise.label}, {date}", *noise.remarks])
+    return [line if len(line) <= LINE else f"{line[: LINE - 4].rstrip(' ,:;')} ...", BEST_CASE]
 
 
 def warn_of_lost_signal(layer: QuantumLayer, console: Console) -> None:
