@@ -24,6 +24,7 @@ from qhybrid.noise_models.model import NoiseModel
 
 DRIVERS = {
     "statevector": "qhybrid.devices.statevector:StatevectorDevice",
+    "density": "qhybrid.devices.density:DensityDevice",
     "pennylane": "qhybrid.devices.pennylane:PennyLaneDevice",
     "aer": "qhybrid.devices.aer:AerDevice",
 }
