@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from qhybrid.cli import adapt, bench, data, doctor, evaluate, ls, predict, show, train, validate
+from qhybrid.cli import adapt, bench, data, doctor, evaluate, ls, noise, predict, show, train, validate
 from qhybrid.errors import QHybridError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("ls")(ls.ls)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.add_typer(data.app, name="data")
+app.add_typer(noise.app, name="noise")
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 

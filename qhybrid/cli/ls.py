@@ -71,8 +71,24 @@ def _circuits() -> list[dict[str, Any]]:
 
 def _noise_models() -> list[dict[str, Any]]:
     from qhybrid import catalog
+    from qhybrid.errors import InputError
+    from qhybrid.noise_models.spec import load_noise_model
+    from qhybrid.noise_models.summary import Summary
 
-    return [{"noise model": name, "from": _short(str(path))} for name, path in catalog.entries("noise_models").items()]
+    rows = []
+    for name, path in catalog.entries("noise_models").items():
+        row: dict[str, Any] = {"noise model": name, "description": "", "date": "", "qubits": ""}
+        row |= {"2q gate": "", "2q error": ""}
+        try:
+            model = load_noise_model(str(path))
+            summary = Summary(model)
+            row |= {"description": model.description, "date": (model.date or "")[:10], "qubits": model.n_qubits}
+            pairs = summary.spreads.get("two-qubit gate error")
+            row |= {"2q gate": summary.two_qubit_gate, "2q error": f"{pairs.median:.2g}" if pairs else ""}
+        except InputError as error:
+            row["description"] = str(error)
+        rows.append(row | {"from": _short(str(path))})
+    return rows
 
 
 def _experiments() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`qhybrid show`: a circuit drawn and counted, or any other description of the catalogs."""
+"""`qhybrid show`: a circuit drawn and counted, a noise model in numbers, or any other description of the catalogs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,17 +9,22 @@ from qhybrid.cli import options
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A circuit, device or experiment: name or file.")],
-    png: Annotated[Path | None, typer.Option(help="Also draw the circuit into this PNG file.")] = None,
+    name: Annotated[str, typer.Argument(help="A circuit, noise model, device or experiment: name or file.")],
+    png: Annotated[Path | None, typer.Option(help="Also draw the circuit or machine into this PNG file.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a circuit (drawn in text, counted), or print a device or an experiment."""
+    """Show a circuit (drawn in text, counted) or a noise model, or print a device or an experiment."""
     from qhybrid import catalog
     from qhybrid.cli.validate import kind_of
     from qhybrid.errors import InputError, did_you_mean
 
-    if catalog.is_path(name, "circuits"):
-        path = catalog.find("circuits", name)
+    if name.startswith("fake:"):
+        _show_noise_model(name, png, as_json=as_json)
+        return
+    folder = Path(name).expanduser()
+    if catalog.is_path(name, "circuits") or catalog.is_path(name, "noise_models"):
+        wanted: catalog.Kind = "noise_models" if name.endswith(".json") else "circuits"
+        path = folder if folder.is_dir() else catalog.find(wanted, name)
         kind = kind_of(path)
     else:
         kinds = [kind for kind in catalog.KINDS if name in catalog.entries(kind)]
@@ -30,12 +35,22 @@ def show(
     if kind == "circuits":
         _show_circuit(path, png, as_json=as_json)
         return
+    if kind == "noise_models":
+        _show_noise_model(str(path), png, as_json=as_json)
+        return
     if png is not None:
-        raise InputError(f"--png draws circuits; {name!r} is one of the {kind.replace('_', ' ')}")
+        raise InputError(f"--png draws circuits and noise models; {name!r} is one of the {kind.replace('_', ' ')}")
     if as_json:
         options.print_json(catalog.load_toml(path))
     else:
         print(f"# {path}\n{path.read_text(encoding='utf-8').rstrip()}")
+
+
+def _show_noise_model(name: str, png: Path | None, *, as_json: bool) -> None:
+    from qhybrid.cli.noise import print_noise_model
+    from qhybrid.noise_models.spec import load_noise_model
+
+    print_noise_model(load_noise_model(name), png, as_json=as_json)
 
 
 def _show_circuit(path: Path, png: Path | None, *, as_json: bool) -> None:

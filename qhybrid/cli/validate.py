@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="Circuit, device or experiment files.")],
+    files: Annotated[list[Path], typer.Argument(help="Circuit, noise model, device or experiment files.")],
     as_json: options.Json = False,
 ) -> None:
-    """Check circuit, device and experiment files."""
+    """Check circuit, noise model, device and experiment files."""
     rows = []
     for path in files:
         try:
@@ -46,8 +46,14 @@ def kind_of(path: Path) -> "Kind":
     """
     from qhybrid import catalog
 
+    if catalog.is_folder_entry(path, "noise_models"):
+        return "noise_models"
+    if path.is_dir():
+        raise InputError(f"folder {str(path)!r} is no description: one of a calibration snapshot holds conf_*.json")
     if not path.is_file():
         raise InputError(f"file {str(path)!r} does not exist")
+    if path.suffix == ".json":
+        return "noise_models"
     if path.suffix == ".qasm":
         return "circuits"
     folder = path.resolve().parent.name
@@ -55,13 +61,18 @@ def kind_of(path: Path) -> "Kind":
         if kind == folder:
             return kind
     keys = set(catalog.load_toml(path))
+    if keys & {"snapshot", "coupling"}:
+        return "noise_models"
     if keys & {"qubits", "blocks", "observables"}:
         return "circuits"
     if "driver" in keys:
         return "devices"
     if keys & {"data", "augment", "model", "train"}:
         return "experiments"
-    raise InputError(f"{path}: neither a circuit (qubits), a device (driver) nor an experiment ([data], [train], ...)")
+    raise InputError(
+        f"{path}: neither a circuit (qubits), a noise model (snapshot or coupling), a device (driver) nor an "
+        "experiment ([data], [train], ...)"
+    )
 
 
 def _load(kind: "Kind", path: Path) -> None:
@@ -78,4 +89,6 @@ def _load(kind: "Kind", path: Path) -> None:
 
         load_experiment(str(path.absolute()))
     else:
-        raise InputError(f"{path}: this version has no noise models")
+        from qhybrid.noise_models.spec import load_noise_model
+
+        load_noise_model(str(path.absolute()))

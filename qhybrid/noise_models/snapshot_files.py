@@ -126,7 +126,9 @@ def read_files(path: Path) -> tuple[Configuration, Properties, Path]:
 def _pair(path: Path) -> tuple[Path, Path]:
     if path.is_file():
         if not path.name.startswith(("conf_", "props_")):
-            raise InputError(f"{path}: the files of a snapshot are called conf_<machine>.json and props_<machine>.json")
+            raise InputError(
+                f"{path}: neither a .toml file nor one of a snapshot: conf_<machine>.json or props_<machine>.json"
+            )
         pair = _other(path, "conf"), _other(path, "props")
         missing = [each for each in pair if not each.is_file()]
         if missing:
