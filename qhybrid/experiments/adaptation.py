@@ -13,7 +13,7 @@ from qhybrid.errors import InputError, did_you_mean
 from qhybrid.experiments.adaptation_fits import Fit, fit_head, fit_rescale, stratified_subset
 from qhybrid.experiments.comparison import Comparison, compare
 from qhybrid.experiments.device_choice import DeviceOptions, warn_of_lost_signal
-from qhybrid.experiments.evaluation import Evaluation, device_name, evaluation_name, measure, open_head
+from qhybrid.experiments.evaluation import Evaluation, device_name, measure, open_head
 from qhybrid.experiments.heads import QuantumHead
 from qhybrid.experiments.run_folder import Features, Run
 from qhybrid.experiments.split_predictions import (
