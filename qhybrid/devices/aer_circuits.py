@@ -16,9 +16,13 @@ from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.observables import MeasurementBasis, measurement_bases
 from qhybrid.circuits.transpile import Affine, IsaCircuit, IsaOperation, ideal_operations
 from qhybrid.devices.sampling import basis_rotation
+from qhybrid.errors import InputError
 from qhybrid.noise_models.channels import Matrix
 from qhybrid.noise_models.model import NoiseModel
 from qhybrid.noise_models.qiskit_forms import quantum_error
+
+CONTROLLED_ROTATIONS = ("cp", "crx", "cry", "crz")
+"""Aer 0.17 binds the parameters of these to the wrong place, without a word (qiskit-aer#2323, #2403)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,11 @@ def noisy_program(isa: tuple[IsaCircuit, ...], noise: NoiseModel) -> AerProgram:
         body = _Body(len(used))
         for operation in each.operations:
             on = [places[qubit] for qubit in operation.qubits]
+            if operation.name in CONTROLLED_ROTATIONS and operation.params[0].terms:
+                raise InputError(
+                    f"Aer binds the angles of {noise.name}'s gate {operation.name!r} wrongly (qiskit-aer#2403): take "
+                    "qhybrid.density, or a noise model without that gate"
+                )
             if operation.name != "delay":
                 body.append(operation, on)
                 continue
@@ -166,11 +175,8 @@ class _Body:
 
 
 def _uncontrolled(operation: IsaOperation) -> list[IsaOperation]:
-    """A controlled rotation in rotations of half the angle and CX (Barenco et al., PRA 52, 3457 (1995), lemma 5.1).
-
-    Aer 0.17 binds the parameters of controlled rotations to the wrong place, without a word (qiskit-aer#2323, #2403).
-    """
-    if operation.name not in ("cp", "crx", "cry", "crz"):
+    """A controlled rotation in rotations of half the angle and CX (Barenco et al., PRA 52, 3457 (1995), lemma 5.1)."""
+    if operation.name not in CONTROLLED_ROTATIONS:
         return [operation]
     (angle,), (control, target) = operation.params, operation.qubits
     half, back = (
