@@ -23,7 +23,7 @@ FLOORS = {
 
 TRANSPILE = {f"circuits/transpile{part}.py" for part in ("", "_cache", "_machine", "_routing")}
 QISKIT = TRANSPILE | {
-    "circuits/qasm.py", "devices/aer.py", "devices/runtime.py", "layer.py", "bench_noise.py",
+    "circuits/qasm.py", "devices/aer.py", "devices/aer_circuits.py", "devices/runtime.py", "layer.py", "bench_noise.py",
 }  # fmt: skip
 PENNYLANE = {"devices/pennylane.py", "bench.py", "bench_noise.py"}
 """bench.py and bench_noise.py hold the rivals, which are PennyLane's own."""
