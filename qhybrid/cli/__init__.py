@@ -30,7 +30,10 @@ app.command("bench")(bench.bench)
 def main() -> None:
     """Run the command line; what a user can have got wrong is one line on standard error, without a traceback."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == 130:  # what Typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)
     except QHybridError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -73,31 +73,44 @@ def adaptation_notes(adaptation: Adaptation) -> list[str]:
         "rescale": "expectation values rescaled by a fit on {n} training samples without labels: RMS error "
         "{rms_before:.3f} -> {rms_after:.3f}",
     }[adaptation.method]
-    return [what.format(n=adaptation.n_training, **numbers), *notes(adaptation.noisy)]
+    return [
+        what.format(n=adaptation.n_training, **numbers),
+        f"noisy against exact: {deviations(adaptation.noisy)}",
+        f"adapted against exact: {deviations(adaptation.adapted)}",
+        *device_notes(adaptation.noisy),
+    ]
 
 
 def notes(evaluation: Evaluation) -> list[str]:
     """What belongs under the table: how the reference differs, what the circuit costs, what the noise is."""
-    lines = []
-    if evaluation.reference is not None:
-        lines.append(deviations(evaluation.reference, len(evaluation.predictions.labels)))
-    if evaluation.device.get("verdict"):
-        lines.append(evaluation.device["verdict"])
-    return lines + (noise_lines(evaluation.noise) if evaluation.noise else [])
+    lines = [] if evaluation.reference is None else [f"against exact values without noise: {deviations(evaluation)}"]
+    return lines + device_notes(evaluation)
+
+
+def device_notes(evaluation: Evaluation) -> list[str]:
+    """What the circuit costs on the machine, and what its noise is."""
+    verdict = evaluation.device.get("verdict")
+    return [*([verdict] if verdict else []), *(noise_lines(evaluation.noise) if evaluation.noise else [])]
 
 
 def difference(comparison: Comparison, metric: str) -> str:
     """A paired difference with its interval."""
     low, high = comparison.intervals[metric]
-    return f"{comparison.differences[metric]:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{_signed(comparison.differences[metric])} [{_signed(low)}, {_signed(high)}]"
 
 
-def deviations(comparison: Comparison, n_samples: int) -> str:
-    """How far predictions and expectation values are from the reference."""
+def deviations(evaluation: Evaluation) -> str:
+    """How far predictions and expectation values are from the exact reference."""
+    reference = evaluation.reference
+    assert reference is not None
     return (
-        f"against exact values without noise: {comparison.flipped} of {n_samples} predictions flipped, expectation "
-        f"values off by {comparison.rms:.3f} RMS, {comparison.largest:.3f} at most"
+        f"{reference.flipped} of {len(evaluation.predictions.labels)} predictions flipped, expectation values off by "
+        f"{reference.rms:.3f} RMS, {reference.largest:.3f} at most"
     )
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}"  # the sum turns -0.0 into 0.0
 
 
 def _narrow_table(*, space: int = 1) -> Table:

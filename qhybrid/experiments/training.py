@@ -20,6 +20,7 @@ from qhybrid.experiments.batches import TrainingImages, split_loader, training_l
 from qhybrid.experiments.checkpoints import (
     read_checkpoint,
 )
+from qhybrid.experiments.device_choice import warn_of_lost_signal
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
 from qhybrid.experiments.runs import ROOT, Features, Run, claim, create_run, how_to_go_on, open_run
 from qhybrid.experiments.seeding import derive_seed
@@ -50,6 +51,8 @@ def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = N
     dataset, leaks = _load_data(spec, console)
     model = _build(spec, dataset, spec.model.circuit)
     _check_noise(spec, model)
+    if model.head.layer is not None:
+        warn_of_lost_signal(model.head.layer, console)
     run = create_run(spec, out)
     with claim(run), _state_kept(run):
         _describe(run, dataset, model, leaks)
