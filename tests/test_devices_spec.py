@@ -119,9 +119,9 @@ def test_an_entry_point_of_another_package(own: Path, monkeypatch: pytest.Monkey
 
 
 def test_pennylane_devices_need_no_file() -> None:
-    device = load_device("default.mixed")
+    device = load_device("reference.qubit")
     assert isinstance(device, PennyLaneDevice)
-    assert device.short_name == "default.mixed"
+    assert device.short_name == "reference.qubit"
 
 
 def test_a_users_file_hides_the_shipped_one_and_sets_what_best_means(own: Path) -> None:
@@ -139,7 +139,7 @@ def test_listing_names_where_each_device_comes_from(own: Path) -> None:
     assert list(entries) == sorted(entries)
     assert (entries["mine"].description, entries["mine"].origin) == ("Mine", str(own / "mine.toml"))
     assert "unknown key 'drivr'; did you mean 'driver'?" in str(entries["damaged"].problem)
-    assert entries["default.mixed"].origin == "PennyLane"
+    assert entries["reference.qubit"].origin == "PennyLane"
     assert entries["qhybrid.statevector"].problem is None
 
 

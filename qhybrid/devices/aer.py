@@ -17,7 +17,7 @@ from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.transpile import IsaCircuit, isa_circuits
 from qhybrid.devices.aer_circuits import AerProgram, ideal_program, noisy_program
 from qhybrid.devices.base import LAYOUT_SEEDS, Capabilities, Estimates, NoisyDevice, Program, check_shots, check_size
-from qhybrid.devices.sampling import sample_expectations, shot_error
+from qhybrid.devices.sampling import exact_expectations, read_out, sample_expectations, shot_error
 from qhybrid.errors import InputError, QHybridError, did_you_mean
 from qhybrid.noise_models.model import NoiseModel
 
@@ -146,15 +146,11 @@ class AerDevice(NoisyDevice):
             estimates = Estimates(torch.from_numpy(values), torch.from_numpy(shot_error(values, shots)))
         else:
             tables = self._probabilities(program, rows)
-            if shots is not None:
-                estimates = sample_expectations(tables, circuit, shots, seed)
-            else:
-                values = np.empty((len(rows), circuit.n_observables))
-                for each, table in zip(compiled.circuits, tables, strict=True):
-                    values[:, list(each.basis.members)] = table @ each.basis.signs(
-                        circuit.observables, each.basis.wires
-                    )
-                estimates = Estimates.exact(torch.from_numpy(values))
+            estimates = (
+                exact_expectations(tables, circuit)
+                if shots is None
+                else sample_expectations(tables, circuit, shots, seed)
+            )
         return Estimates(estimates.values.to(angles), estimates.stderr.to(angles))
 
     def _probabilities(self, program: Program, rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
@@ -174,7 +170,7 @@ class AerDevice(NoisyDevice):
             )
             for index, each in enumerate(circuits):
                 own = results[index * len(piece) : (index + 1) * len(piece)]
-                tables[index].append(each.read_out(np.stack([result.data.probabilities for result in own])))
+                tables[index].append(read_out(np.stack([result.data.probabilities for result in own]), each.confusion))
         return [np.concatenate(table) for table in tables]
 
     def _sampled(

@@ -52,13 +52,6 @@ class AerCircuit:
         values = angles @ self.factors + self.constants
         return dict(zip(self.parameters, values.T.tolist(), strict=True))
 
-    def read_out(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Outcome probabilities (B, 2**k) after the readout errors."""
-        for place, matrix in enumerate(self.confusion):
-            true = table.reshape(len(table), 2**place, 2, -1)
-            table = np.einsum("rt,blti->blri", matrix, true).reshape(len(table), -1)
-        return table
-
 
 @dataclass(frozen=True, eq=False)
 class AerProgram:

@@ -1,5 +1,7 @@
 """Finite shots drawn from the exact distribution of measurement outcomes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,6 +35,28 @@ def sample_expectations(
         wires = basis.wires if table.shape[1] == 2 ** len(basis.wires) else range(circuit.n_qubits)
         values[:, list(basis.members)] = counts @ basis.signs(circuit.observables, wires) / shots
     return Estimates(torch.from_numpy(values), torch.from_numpy(shot_error(values, shots)))
+
+
+def exact_expectations(probabilities: list[NDArray[np.float64]], circuit: Circuit) -> Estimates:
+    """Expectation values of outcome probabilities, which are laid out as in `sample_expectations`."""
+    values = np.empty((len(probabilities[0]), circuit.n_observables))
+    for basis, table in zip(measurement_bases(circuit.observables), probabilities, strict=True):
+        wires = basis.wires if table.shape[1] == 2 ** len(basis.wires) else range(circuit.n_qubits)
+        values[:, list(basis.members)] = table @ basis.signs(circuit.observables, wires)
+    return Estimates.exact(torch.from_numpy(values))
+
+
+def read_out(table: NDArray[np.float64], confusion: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Outcome probabilities after readout errors.
+
+    Args:
+        table: Shape (B, 2**k), the first wire the most significant bit.
+        confusion: Confusion matrix [read, true] of each wire.
+    """
+    for place, matrix in enumerate(confusion):
+        true = table.reshape(len(table), 2**place, 2, -1)
+        table = np.einsum("rt,blti->blri", matrix, true).reshape(len(table), -1)
+    return table
 
 
 def shot_error(values: NDArray[np.float64], shots: int) -> NDArray[np.float64]:

@@ -26,6 +26,7 @@ DRIVERS = {
     "statevector": "qhybrid.devices.statevector:StatevectorDevice",
     "density": "qhybrid.devices.density:DensityDevice",
     "pennylane": "qhybrid.devices.pennylane:PennyLaneDevice",
+    "default.mixed": "qhybrid.devices.pennylane_noise:MixedDevice",
     "aer": "qhybrid.devices.aer:AerDevice",
 }
 """Shipped drivers by their short names."""
