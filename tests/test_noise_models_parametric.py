@@ -212,7 +212,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "full": ({"coupling": "full", "qubits": 500}, "coupling full allows at most 100 qubits"),
     "columns": ({"columns": 2}, "columns belong to a grid or a heavy-hex"),
     "gate": ({"basis_gates": ["rz", "sx", "czz"]}, "basis_gates has 'czz'; did you mean 'cz'"),
-    "no pairs": ({"basis_gates": ["rz", "sx"]}, "has no gate on two qubits"),
+    "no pairs": ({"basis_gates": ["rz", "sx"]}, "basis_gates rz, sx: one of cx, cz, ecr is needed"),
     "kind": ({"kind": "parametrik"}, "key 'kind' is 'parametrik'; did you mean 'parametric'"),
 }
 

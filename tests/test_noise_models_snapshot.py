@@ -162,7 +162,7 @@ def test_a_folder_a_file_of_it_and_a_description_of_it_are_one_model(
     packaged = load_noise_model("fake:FakeNairobi")
     (folder / "mine.toml").write_text('snapshot = "."\n')
     monkeypatch.chdir(folder)
-    for given in (str(folder), "./props_nairobi.json", "conf_nairobi.json", "mine.toml", "./"):
+    for given in (folder, str(folder), "./props_nairobi.json", "conf_nairobi.json", "mine.toml", "./"):
         assert same_model(load_noise_model(given), packaged)
 
 
@@ -194,6 +194,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], None], str]] 
     "no gates": (lambda c, p: p.pop("gates"), "key 'gates': field required"),
     "no qubits": (lambda c, p: c.update(n_qubits=0), "key 'n_qubits' is 0"),
     "dt": (lambda c, p: c.update(dt=-1), "key 'dt' is -1"),
+    "timing": (lambda c, p: c.update(timing_constraints={"granularity": 0}), "timing_constraints.granularity' is 0"),
     "coordinates": (lambda c, p: c["coords"].pop(), "6 coordinates for 7 qubits"),
 }
 

@@ -1,7 +1,9 @@
 """The gates that machines have, by Qiskit's names."""
 
 GATES1Q = ("h", "p", "rx", "ry", "rz", "s", "sdg", "sx", "sxdg", "t", "tdg", "u", "u1", "u2", "u3", "x", "y", "z")
-GATES2Q = ("cp", "cx", "cy", "cz", "ecr", "iswap", "rxx", "ryy", "rzx", "rzz", "swap")
+GATES2Q = ("cp", "cx", "cz", "ecr", "rxx", "ryy", "rzx", "rzz")
+ENTANGLERS = ("cx", "cz", "ecr")
+"""Gates on two qubits that circuits can be translated into, because they have no angle."""
 VIRTUAL_GATES = ("p", "rz", "s", "sdg", "t", "tdg", "u1", "z")
 """Rotations about Z are a change of frame: they take no time and have no error."""
 N_QUBITS = dict.fromkeys(GATES1Q, 1) | dict.fromkeys(GATES2Q, 2)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qhybrid.errors import did_you_mean
 from qhybrid.noise_models.channels import MIN_KEPT, average_infidelity
 from qhybrid.noise_models.couplings import CouplingName, coupling_map
-from qhybrid.noise_models.machine_gates import N_QUBITS, VIRTUAL_GATES
+from qhybrid.noise_models.machine_gates import ENTANGLERS, N_QUBITS, VIRTUAL_GATES
 from qhybrid.noise_models.model import GateCalibration, GateNoise, NoiseModel
 
 MAX_QUBITS = 1000
@@ -109,7 +109,7 @@ class ParametricSpec(_Table):
     columns: int | None = Field(default=None, ge=1, le=MAX_QUBITS)
     """Qubits in a row of a grid or a heavy-hex lattice; None: about as wide as high."""
     basis_gates: tuple[str, ...] = ("rz", "sx", "x", "cz")
-    """Qiskit's names of the machine's gates."""
+    """Qiskit's names of the machine's gates, one of cx, cz and ecr among them."""
     depolarizing: GateRates = GateRates()
     """Probability p of rho -> (1 - p) rho + p 1 / d."""
     amplitude_damping: GateRates = GateRates()
@@ -125,8 +125,8 @@ class ParametricSpec(_Table):
         for gate in self.basis_gates:
             if gate not in N_QUBITS:
                 raise ValueError(f"basis_gates has {gate!r}; {did_you_mean(gate, N_QUBITS)}")
-        if self.qubits > 1 and all(N_QUBITS[gate] == 1 for gate in self.basis_gates):
-            raise ValueError(f"basis_gates {', '.join(self.basis_gates)} has no gate on two qubits")
+        if self.qubits > 1 and not set(ENTANGLERS) & set(self.basis_gates):
+            raise ValueError(f"basis_gates {', '.join(self.basis_gates)}: one of {', '.join(ENTANGLERS)} is needed")
         if self.coupling == "full" and self.qubits > MAX_FULL:
             raise ValueError(f"coupling full allows at most {MAX_FULL} qubits, not {self.qubits}")
         if self.columns is not None and self.coupling not in ("grid", "heavy-hex"):

@@ -119,8 +119,8 @@ def _moment(date: str) -> datetime:
     except ValueError:
         raise InputError(f"date {date!r}: allowed are YYYY-MM-DD and YYYY-MM-DDTHH:MM") from None
     if "T" not in date and " " not in date:
-        moment = datetime.combine(moment, time.max)
-    return moment
+        return datetime.combine(moment, time.max)
+    return moment.astimezone().replace(tzinfo=None)  # the client takes every time for a local one
 
 
 def _plain(value: Any) -> Any:

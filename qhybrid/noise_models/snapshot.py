@@ -105,7 +105,7 @@ def _build(
         faulty_qubits=tuple(sorted(reading.faulty_qubits)),
         faulty_edges=tuple(sorted(reading.faulty_edges)),
         coordinates=coordinates,
-        timing=configuration.timing_constraints,
+        timing=configuration.timing_constraints.model_dump(),
     )
 
 

@@ -63,6 +63,17 @@ class Properties(BaseModel):
         return value
 
 
+class Timing(BaseModel):
+    """What schedules must keep to, in units of dt, as Qiskit's `Target` takes it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    acquire_alignment: int = Field(default=1, ge=1)
+    granularity: int = Field(default=1, ge=1)
+    min_length: int = Field(default=1, ge=1)
+    pulse_alignment: int = Field(default=1, ge=1)
+
+
 class Configuration(BaseModel):
     """`conf_<machine>.json`: what the machine is."""
 
@@ -73,7 +84,7 @@ class Configuration(BaseModel):
     basis_gates: tuple[str, ...]
     dt: float | None = Field(default=None, gt=0)
     """Nanoseconds."""
-    timing_constraints: dict[str, int] = {}
+    timing_constraints: Timing = Timing()
     coords: tuple[tuple[float, float], ...] | None = None
 
 

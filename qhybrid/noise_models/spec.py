@@ -50,7 +50,7 @@ class SnapshotSpec(BaseModel):
         )
 
 
-def load_noise_model(noise: "str | dict[str, Any] | NoiseModel") -> NoiseModel:
+def load_noise_model(noise: "str | Path | dict[str, Any] | NoiseModel") -> NoiseModel:
     """Open a noise model.
 
     Args:
@@ -64,9 +64,10 @@ def load_noise_model(noise: "str | dict[str, Any] | NoiseModel") -> NoiseModel:
         return noise
     if isinstance(noise, dict):
         return _open(noise, "noise model", Path.cwd(), "noise")
-    if noise.startswith(FAKE):
-        return read_snapshot(find_packaged(noise.removeprefix(FAKE)))
-    path = find_noise_model(noise)
+    name = str(noise)
+    if name.startswith(FAKE):
+        return read_snapshot(find_packaged(name.removeprefix(FAKE)))
+    path = find_noise_model(name)
     if path.suffix == ".toml":
         return _open(catalog.load_toml(path), str(path), path.parent, path.stem)
     return read_snapshot(path, name=path.name if path.is_dir() else None)
