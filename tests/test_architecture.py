@@ -21,7 +21,7 @@ FLOORS = {
 }  # fmt: skip
 """A room imports from its own and from lower floors only."""
 
-TRANSPILE = {f"circuits/transpile{part}.py" for part in ("", "_cache", "_machine", "_routing")}
+TRANSPILE = {f"circuits/transpile{part}.py" for part in ("", "_cache", "_machine", "_report", "_routing")}
 QISKIT = TRANSPILE | {
     "circuits/qasm.py", "devices/aer.py", "devices/aer_circuits.py", "devices/runtime.py", "layer.py", "bench_noise.py",
 }  # fmt: skip

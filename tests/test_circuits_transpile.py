@@ -35,7 +35,7 @@ def target_of(machine: str) -> Target:
 
 
 def laid_out(circuit: Circuit, machine: str, **options: object) -> tuple[IsaCircuit, ...]:
-    options = {"schedule": True, "layout_seeds": 4, "cache": False, "machine": machine, **options}
+    options = {"schedule": True, "layout_seeds": 1, "cache": False, "machine": machine, **options}
     return isa_circuits(circuit, target_of(machine), **options)  # type: ignore[arg-type]
 
 
@@ -98,7 +98,7 @@ def assert_legal(isa: IsaCircuit, machine: str) -> None:
 def test_isa_circuits_of_the_catalog_have_the_ideal_values(name: str, machine: str) -> None:
     circuit = load_circuit(name).expanded()
     rows = random_rows(circuit, 2, seed=1)
-    isas = laid_out(circuit, machine, layout_seeds=2)
+    isas = laid_out(circuit, machine)
     for isa in isas:
         assert_legal(isa, machine)
     np.testing.assert_allclose(values(isas, rows), expectations(circuit, rows), atol=1e-10)
@@ -109,7 +109,7 @@ def test_isa_circuits_of_the_catalog_have_the_ideal_values(name: str, machine: s
 def test_isa_circuits_of_random_circuits_have_the_ideal_values(machine: str, seed: int) -> None:
     circuit = random_circuit(np.random.default_rng(seed), n_qubits=2 + seed % 4, n_gates=14)
     rows = random_rows(circuit, 2, seed)
-    isas = laid_out(circuit, machine, layout_seeds=3, schedule=bool(seed % 2), optimization_level=1 + seed % 3)
+    isas = laid_out(circuit, machine, schedule=bool(seed % 2), optimization_level=1 + seed % 3)
     for isa in isas:
         assert_legal(isa, machine)
         assert isa.layout == isas[0].layout

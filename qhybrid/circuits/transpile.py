@@ -4,8 +4,7 @@ Qiskit's transpiler does the work, on small maps (see `transpile_routing`). The 
 parameter for each angle slot, and the same as a plain list of operations, for devices that simulate it without Qiskit.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,18 +19,20 @@ from qiskit.transpiler.exceptions import TranspilerError
 from qhybrid.circuits import transpile_cache
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.isa import Affine, IsaOperation, IsaReport
+from qhybrid.circuits.light_cone import without_unseen_gates
 from qhybrid.circuits.observables import MeasurementBasis, measurement_bases
-from qhybrid.circuits.transpile_machine import VIRTUAL, Machine, gate_seconds, log_fidelity, relaxation_times
-from qhybrid.circuits.transpile_routing import Placement, Plan, neighbourhoods, placements, routed, unrouted
+from qhybrid.circuits.transpile_machine import Machine
+from qhybrid.circuits.transpile_report import delay_seconds, report
+from qhybrid.circuits.transpile_routing import Edge, Placement, Plan, neighbourhoods, placements, routed, unrouted
 from qhybrid.errors import InputError
 
 __all__ = ["Affine", "IsaCircuit", "IsaOperation", "IsaReport", "ideal_operations", "isa_circuits", "to_qiskit"]
 
 OPTIMIZATION_LEVEL = 3
 FINALISTS = 6
-"""Placements that are translated to the machine's gates, scheduled and counted exactly."""
-FAVOURITES = 3
-"""Shapes that share the later trials."""
+"""Routed circuits, and then places of the best of them, that are translated, scheduled and counted exactly."""
+TRIALS_PER_SEED = 4
+MAX_SHAPES = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class IsaCircuit:
                 continue
             qubits = tuple(place[index[qubit]] for qubit in instruction.qubits)
             if operation.name == "delay":
-                found.append(IsaOperation("delay", qubits, seconds=_seconds(operation, self.dt)))
+                found.append(IsaOperation("delay", qubits, seconds=delay_seconds(operation, self.dt)))
             else:
                 found.append(IsaOperation(operation.name, qubits, tuple(_affine(p, slots) for p in operation.params)))
         return tuple(found)
@@ -139,8 +140,9 @@ def isa_circuits(
         circuit: Without an initial state (see `Circuit.expanded`).
         target: The machine: its usable gates, their errors and durations. Two-qubit gates with an angle are not used.
         schedule: Fill waiting times with delays, as late as possible (ALAP).
-        layout_seeds: How many times the circuit is routed, on different shapes and with different transpiler seeds; the
-            result with the highest survival is taken. A circuit that fits without routing needs only a few trials.
+        layout_seeds: A quarter of the times that the circuit is routed, on different shapes and with different
+            transpiler seeds; the result with the highest survival is taken. A circuit that fits without routing is not
+            routed.
         machine: Its name, for errors.
         optimization_level: The highest of Qiskit's levels that is tried, 1 to 3.
         cache: Look for an earlier result, and keep this one (see `transpile_cache`).
@@ -192,7 +194,7 @@ def _search(
 ) -> list[transpile_cache.Entry]:
     whole = Machine.of(target)
     _check_fits(circuit, whole, machine)
-    body = to_qiskit(circuit)
+    body = to_qiskit(without_unseen_gates(circuit))
     measured = sorted({wire for basis in bases for wire, _ in basis.paulis})
 
     def place(plan: Plan) -> list[Placement]:
@@ -206,23 +208,44 @@ def _search(
                 f"circuit {circuit.name!r} needs {circuit.n_qubits} connected qubits; the largest connected group of "
                 f"{machine} has {whole.largest_group()}"
             )
-        levels = (min(2, optimization_level), optimization_level)
-        tried = {shape: [place(routed(body, shape, levels[0], 0))] for shape in shapes[: max(1, layout_seeds // 2)]}
-        favourites = sorted(tried, key=lambda shape: -tried[shape][0][0].score)[:FAVOURITES]
-        for trial in range(layout_seeds - len(tried)):
-            shape = favourites[trial % len(favourites)]
-            seed = 1 + trial // len(favourites)
-            tried[shape].append(place(routed(body, shape, levels[seed % 2], seed)))
-        found = [each for trials in tried.values() for each in trials]
-    finalists = sorted((each for trial in found for each in trial), key=lambda each: -each.score)[:FINALISTS]
+        found = _trials(body, shapes, place, TRIALS_PER_SEED * layout_seeds, optimization_level)
 
     def finish(placement: Placement, level: int) -> list[transpile_cache.Entry]:
         return [_isa(placement, basis, body, whole, schedule, level) for basis in bases]
 
-    candidates = [(finish(each, 1), each) for each in finalists]
+    plans: dict[float, list[Placement]] = {}
+    for trial in filter(None, found):
+        plans.setdefault(round(trial[0].score, 9), trial)
+    finalists = [plans[score] for score in sorted(plans, reverse=True)[:FINALISTS]]
+    candidates = [(finish(trial[0], 1), trial) for trial in finalists]
     _, best = max(candidates, key=lambda each: _survival(each[0]))
-    again = [finish(best, level) for level in range(2, optimization_level + 1)]
+    candidates += [(finish(each, 1), [each]) for each in best[1:]]
+    _, (place_of_best, *_) = max(candidates, key=lambda each: _survival(each[0]))
+    again = [finish(place_of_best, level) for level in range(2, optimization_level + 1)]
     return max([*(each for each, _ in candidates), *again], key=_survival)
+
+
+def _trials(
+    body: QuantumCircuit,
+    shapes: Sequence[tuple[Edge, ...]],
+    place: Callable[[Plan], list[Placement]],
+    n_trials: int,
+    optimization_level: int,
+) -> list[list[Placement]]:
+    """Route with many seeds: all shapes share a round of trials, the better half of them the next, and so on."""
+    found: dict[tuple[Edge, ...], list[list[Placement]]] = {shape: [] for shape in shapes[: min(MAX_SHAPES, n_trials)]}
+    alive = list(found)
+    n_rounds = len(alive).bit_length()
+    for left in range(n_rounds, 0, -1):
+        for shape in alive:
+            for _ in range(max(1, n_trials // (n_rounds * len(alive)))):
+                seed = len(found[shape])
+                level = optimization_level if seed % 2 else min(2, optimization_level)
+                found[shape].append(place(routed(body, shape, level, seed)))
+        if left > 1:
+            alive.sort(key=lambda shape: -max(trial[0].score for trial in found[shape]))
+            alive = alive[: (len(alive) + 1) // 2]
+    return [trial for trials in found.values() for trial in trials]
 
 
 def _survival(entries: Iterable[transpile_cache.Entry]) -> float:
@@ -266,58 +289,8 @@ def _isa(
     reads = {each.clbits[0]: each.qubits[0] for each in done.get_instructions("measure")}
     measured = tuple(done.find_bit(reads[bit]).index for bit in done.clbits)
     layout = {wire: placement.qubits[node] for wire, node in enumerate(plan.initial) if node in placement.qubits}
-    report = _report(done, target, plan.seed)
-    return transpile_cache.Entry(isa, qubits, measured, layout, report)
-
-
-def _report(isa: QuantumCircuit, target: Target, seed: int) -> IsaReport:
-    log_survival, gates1q, names2q = 0.0, 0, []
-    index = {qubit: number for number, qubit in enumerate(isa.qubits)}
-    busy = dict.fromkeys(index.values(), 0.0)
-    excited: set[int] = set()  # a qubit in its ground state loses nothing by waiting
-    for each in isa.data:
-        on = tuple(index[q] for q in each.qubits)
-        name = each.operation.name
-        if name == "barrier":
-            continue
-        if name == "delay":
-            seconds = _seconds(each.operation, target.dt)
-            if on[0] in excited:
-                log_survival += math.log(_waiting_fidelity(target, on[0], seconds))
-        else:
-            seconds = gate_seconds(target, name, on)
-            log_survival += log_fidelity(target, name, on)
-            excited.update(on)
-            if name == "measure":
-                excited.discard(on[0])
-            elif len(on) == 2:
-                names2q.append(name)
-            elif name not in VIRTUAL or seconds:
-                gates1q += 1
-        end = max(busy[q] for q in on) + seconds
-        busy.update(dict.fromkeys(on, end))
-    return IsaReport(
-        n_qubits=isa.num_qubits,
-        gates1q=gates1q,
-        gates2q=len(names2q),
-        two_qubit_gate=max(sorted(set(names2q)), key=names2q.count) if names2q else "",
-        depth=isa.depth(lambda each: each.operation.name not in VIRTUAL and each.operation.name != "measure"),
-        seconds=max(busy.values(), default=0.0),
-        survival=math.exp(log_survival),
-        seed=seed,
-    )
-
-
-def _waiting_fidelity(target: Target, qubit: int, seconds: float) -> float:
-    """Average fidelity of a qubit that relaxes for a time."""
-    t1, t2 = relaxation_times(target, qubit)
-    entanglement_fidelity = (1 + 2 * math.exp(-seconds / t2) + math.exp(-seconds / t1)) / 4
-    return (2 * entanglement_fidelity + 1) / 3
-
-
-def _seconds(delay: Any, dt: float | None) -> float:
-    units = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12, "dt": dt or 1.0}
-    return float(delay.duration) * units[delay.unit]
+    found = report(done, target, plan.seed)
+    return transpile_cache.Entry(isa, qubits, measured, layout, found)
 
 
 def _affine(angle: Any, slots: dict[Any, int]) -> Affine:

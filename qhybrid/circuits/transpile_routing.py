@@ -78,27 +78,44 @@ class Plan:
 
 
 def unrouted(body: QuantumCircuit, level: int) -> Plan:
-    """Optimise a circuit as it is, for a machine where all its pairs can be joined."""
-    return _plan(body, None, level, 0)
+    """Optimise a circuit as it is, for a machine where all its pairs can be joined.
+
+    Args:
+        body: Without measurements.
+        level: Qiskit's optimization level.
+    """
+    passes = generate_preset_pass_manager(optimization_level=level, basis_gates=BASIS, seed_transpiler=0)
+    circuit = passes.run(body)
+    wires = tuple(range(body.num_qubits))
+    return Plan(circuit, wires, _final(circuit, wires), 0)
 
 
 def routed(body: QuantumCircuit, edges: Sequence[Edge], level: int, seed: int) -> Plan:
-    """Route a circuit on a small map."""
-    both_ways = [pair for a, b in edges for pair in ((a, b), (b, a))]
-    return _plan(body, CouplingMap(both_ways), level, seed)
+    """Route a circuit on a small map.
+
+    Sabre runs with the few trials of level 1: more seeds find more than more trials. The swaps are optimised as CX.
+
+    Args:
+        body: Without measurements.
+        edges: Of the map.
+        level: Qiskit's optimization level, for what follows the routing.
+        seed: Of the transpiler.
+    """
+    both_ways = CouplingMap([pair for a, b in edges for pair in ((a, b), (b, a))])
+    options = {"coupling_map": both_ways, "basis_gates": BASIS, "seed_transpiler": seed}
+    routing = generate_preset_pass_manager(optimization_level=1, **options)
+    rest = generate_preset_pass_manager(optimization_level=level, **options)
+    routing.init = rest.init
+    routing.translation = routing.optimization = rest.init = rest.layout = rest.routing = None
+    laid_out = routing.run(body)
+    circuit = rest.run(laid_out.decompose("swap"))
+    initial = tuple(laid_out.layout.initial_index_layout(filter_ancillas=True))
+    return Plan(circuit, initial, _final(laid_out, initial), seed)
 
 
-def _plan(body: QuantumCircuit, coupling_map: CouplingMap | None, level: int, seed: int) -> Plan:
-    passes = generate_preset_pass_manager(
-        optimization_level=level, coupling_map=coupling_map, basis_gates=BASIS, seed_transpiler=seed
-    )
-    circuit = passes.run(body)
-    layout = circuit.layout
-    if layout is None:
-        wires = tuple(range(body.num_qubits))
-        return Plan(circuit, wires, wires, seed)
-    initial = tuple(layout.initial_index_layout(filter_ancillas=True))
-    return Plan(circuit, initial, tuple(layout.final_index_layout(filter_ancillas=True)), seed)
+def _final(circuit: QuantumCircuit, initial: tuple[int, ...]) -> tuple[int, ...]:
+    """Where each wire ends, permutations that were taken out of the circuit included."""
+    return tuple(circuit.layout.final_index_layout(filter_ancillas=True)) if circuit.layout else initial
 
 
 def neighbourhoods(machine: Machine, size: int) -> list[tuple[Edge, ...]]:
@@ -216,11 +233,14 @@ def _search_order(plan: Plan, measured: Sequence[int]) -> list[int]:
 
 
 def _idle(plan: Plan, machine: Machine) -> dict[int, float]:
-    """Seconds that each node waits between its first gate and the readout, everything as late as possible."""
+    """Seconds that each node waits between its first gate and the readout, everything as late as possible.
+
+    A CX counts as the machine's gate and the pulse that it takes beside it.
+    """
     end: dict[int, float] = {}
     busy: dict[int, float] = {}
     for name, on in reversed(plan.gates):
-        seconds = 0.0 if name == "rz" else machine.seconds1q if len(on) == 1 else machine.seconds2q
+        seconds = 0.0 if name == "rz" else machine.seconds1q + (machine.seconds2q if len(on) == 2 else 0.0)
         until = max(end.get(node, 0.0) for node in on) + seconds
         for node in on:
             end[node] = until

@@ -1,0 +1,33 @@
+"""Gates that no observable sees: at the end of a circuit, those that commute with what is measured on their wires."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from qhybrid.circuits.circuit import Circuit, Gate
+from qhybrid.circuits.gates import FIXED, PAULIS, ROTATIONS, ComplexMatrix
+from qhybrid.circuits.observables import PauliWord
+
+
+def without_unseen_gates(circuit: Circuit) -> Circuit:
+    """Drop trailing gates that change no expectation value, whatever the angles: a CZ before Z is measured, say.
+
+    Args:
+        circuit: Its slots stay, also those whose gate is dropped.
+    """
+    kept: list[Gate] = []
+    closed: set[int] = set()
+    for gate in reversed(circuit.gates):
+        if closed & set(gate.wires) or not all(_commute(gate, word) for word in circuit.observables):
+            kept.append(gate)
+            closed.update(gate.wires)
+    return replace(circuit, gates=tuple(reversed(kept)), _tensors={})
+
+
+def _commute(gate: Gate, word: PauliWord) -> bool:
+    paulis = dict(word.factors)
+    measured: ComplexMatrix = np.eye(1)
+    for wire in gate.wires:
+        measured = np.kron(measured, PAULIS[paulis.get(wire, "I")])
+    matrix = FIXED[gate.name] if gate.slot is None else ROTATIONS[gate.name].generator
+    return bool(np.allclose(matrix @ measured, measured @ matrix))
