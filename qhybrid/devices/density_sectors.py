@@ -76,6 +76,8 @@ class SectorProgram:
             sectors.append(found)
         _keep_reachable(maps, sectors)
         _keep_visible(maps, sectors)
+        if not all(sectors):  # nothing that the words see is ever there
+            maps, walls, sectors = [np.zeros((len(words), 1))], [], []
         self._finish(maps, walls, sectors, n_angles)
 
     def _finish(self, maps: list[Matrix], walls: list[Wall], sectors: list[list[Sector]], n_angles: int) -> None:
