@@ -23,6 +23,7 @@ from qhybrid.noise_models.machine_gates import ENTANGLERS, N_QUBITS, VIRTUAL_GAT
 from qhybrid.noise_models.model import GateCalibration, GateNoise, NoiseModel
 
 MAX_QUBITS = 1000
+LONGEST_NS = 1e9
 PICOSECOND = 1e-12
 """The clock of these machines: durations are multiples of it, as schedules need."""
 MAX_FULL = 100
@@ -46,8 +47,8 @@ class GateRates(_Table):
 class Thermal(_Table):
     """Relaxation during gates."""
 
-    t1_us: float = Field(gt=0)
-    t2_us: float | None = Field(default=None, gt=0)
+    t1_us: float = Field(ge=1e-3)
+    t2_us: float | None = Field(default=None, ge=1e-3)
     """At most 2 T1; None: 2 T1, no dephasing besides what the decay brings."""
     idle: bool = False
     """Whether waiting qubits relax as well; circuits are then scheduled as late as possible (ALAP)."""
@@ -62,9 +63,9 @@ class Thermal(_Table):
 class Durations(_Table):
     """How long things take. They enter relaxation and schedules; the other kinds of noise do not depend on them."""
 
-    gates1q_ns: float = Field(default=40.0, ge=0)
-    gates2q_ns: float = Field(default=200.0, ge=0)
-    readout_ns: float = Field(default=1000.0, ge=0)
+    gates1q_ns: float = Field(default=40.0, ge=0, le=LONGEST_NS)
+    gates2q_ns: float = Field(default=200.0, ge=0, le=LONGEST_NS)
+    readout_ns: float = Field(default=1000.0, ge=0, le=LONGEST_NS)
 
 
 class Readout(_Table):

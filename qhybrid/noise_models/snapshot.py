@@ -18,6 +18,8 @@ from qhybrid.noise_models.snapshot_files import Configuration, Gate, Properties,
 
 FAULTY_ERROR = 0.999
 """A gate with this error is one that the machine could not calibrate: it is not used."""
+SHORTEST, LONGEST = 1e-9, 1.0
+"""Seconds: times of decay below, or durations above, are damaged numbers."""
 SHOWN = 6
 """Qubits or edges that a remark lists before it only counts."""
 
@@ -118,8 +120,8 @@ def _read_qubits(properties: Properties, *, asymmetric: bool) -> _Reading:
         for key, times in (("T1", result.t1), ("T2", result.t2)):
             if key in values:
                 times[qubit] = values[key].seconds
-                if times[qubit] <= 0:
-                    raise ValueError(f"qubit {qubit}: {key} = {values[key].value} must be positive")
+                if times[qubit] < SHORTEST:
+                    raise ValueError(f"qubit {qubit}: {key} = {times[qubit]:g} s is less than {SHORTEST:g} s")
         if result.t2[qubit] > 2 * result.t1[qubit]:
             if "T2" in values:
                 clipped.append(str(qubit))
@@ -132,8 +134,9 @@ def _read_qubits(properties: Properties, *, asymmetric: bool) -> _Reading:
                 raise ValueError(f"qubit {qubit}: {key} = {flip} is no probability")
         if "readout_length" in values:
             result.readout_duration[qubit] = values["readout_length"].seconds
-            if result.readout_duration[qubit] < 0:
-                raise ValueError(f"qubit {qubit}: readout_length = {values['readout_length'].value} is negative")
+            if not 0 <= result.readout_duration[qubit] <= LONGEST:
+                seconds = result.readout_duration[qubit]
+                raise ValueError(f"qubit {qubit}: readout_length = {seconds:g} s is not between 0 and {LONGEST:g} s")
         if result.readout[qubit].max() >= FAULTY_ERROR or not _operational(values):
             result.faulty_qubits.add(qubit)
     if clipped:
@@ -157,8 +160,9 @@ def _read_gates(gates: Sequence[Gate], n_qubits: int, reading: _Reading, assumed
             continue
         length = gate.quantities.get("gate_length")
         duration = length.seconds if length else 0.0
-        if duration < 0:
-            raise ValueError(f"gate {gate.gate} on {list(gate.qubits)}: gate_length = {duration} s is negative")
+        if not 0 <= duration <= LONGEST:
+            where = f"gate {gate.gate} on {list(gate.qubits)}"
+            raise ValueError(f"{where}: gate_length = {duration:g} s is not between 0 and {LONGEST:g} s")
         noise = calibrated_noise(error, duration, [(reading.t1[q], reading.t2[q]) for q in gate.qubits])
         reading.gates[gate.gate, gate.qubits] = GateCalibration(error, duration, noise)
     _leave_out(gates, reading)
