@@ -7,6 +7,7 @@ a sum of constant matrices times products of cosines and sines.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -180,7 +181,7 @@ def _factors(
                 inside, terms = [], np.eye(size)[None]
             inside.append(len(turns))
             turns.append((each.constant, each.terms))
-            parts = _on_one(_TURN, qubits.index(each.qubit), len(qubits))
+            parts = _turn_parts(qubits.index(each.qubit), len(qubits))
             terms = (parts @ terms[:, None]).reshape(-1, *terms.shape[1:])
         else:
             terms = embedded(each.matrix, each.qubits, qubits) @ terms
@@ -191,10 +192,10 @@ def _factors(
     return tuple(factors)
 
 
-def _on_one(parts: NDArray[np.float64], position: int, count: int) -> NDArray[np.float64]:
-    """Matrices (K, 4, 4) of one of several qubits on all of them."""
-    before, after = np.eye(4**position), np.eye(4 ** (count - 1 - position))
-    return np.stack([np.kron(np.kron(before, part), after) for part in parts])
+@cache
+def _turn_parts(position: int, count: int) -> NDArray[np.float64]:
+    """The parts of a turn of one of several qubits on all of them, (3, 4**count, 4**count)."""
+    return np.stack([embedded(part, (position,), tuple(range(count))) for part in _TURN])
 
 
 def _picks(words: Sequence[Word], axes: list[tuple[int, int]], letters: dict[int, str]) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ Every gate with an angle is turns about Z between constant gates: RX(a) = H RZ(a
 and so on. A turn mixes the X and the Y component of one qubit; everything else is a constant real matrix.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from qhybrid.circuits.gates import FIXED, PAULIS, ComplexMatrix
-from qhybrid.circuits.isa import IsaOperation
+from qhybrid.circuits.isa import Affine, IsaOperation
 from qhybrid.errors import QHybridError
 from qhybrid.noise_models.channels import Matrix, unitary_channel
 from qhybrid.noise_models.model import NoiseModel
@@ -135,9 +136,13 @@ def written_out(
     elements: list[Element] = []
     noisy: Counter[str] = Counter()
     channels: dict[tuple[str, tuple[int, ...], float], Matrix | None] = {}
+    known: dict[tuple[str, tuple[int, ...], tuple[Affine, ...]], list[Element]] = {}
     for each in operations:
         if each.name != "delay":
-            elements += _gate(each)
+            gate = (each.name, each.qubits, each.params)
+            if gate not in known:
+                known[gate] = _gate(each)
+            elements += known[gate]
         key = (each.name, each.qubits, each.seconds)
         if noise is not None and key not in channels:
             physical = tuple(qubits[place] for place in each.qubits)
@@ -186,48 +191,60 @@ def needed(elements: Sequence[Element], measured: set[int]) -> list[Element]:
 def simplified(elements: Sequence[Element]) -> list[Element]:
     """Fewer elements: neighbouring channels on the same qubits multiplied, neighbouring turns added.
 
-    A channel on one qubit joins the two-qubit channel before or behind it.
+    A channel on one qubit joins the two-qubit channel behind it.
     """
-    places: list[Element | None] = []
-    last: dict[int, int] = {}  # place -> index of the last element on it
+    kept: list[Element | None] = []
+    trails: dict[int, list[int]] = {}  # qubit -> indices of the elements on it
+
+    def last(qubit: int) -> Element | None:
+        trail = trails.setdefault(qubit, [])
+        return kept[trail[-1]] if trail else None
 
     def append(element: Element) -> None:
-        last.update(dict.fromkeys(element.qubits, len(places)))
-        places.append(element)
+        for qubit in element.qubits:
+            trails.setdefault(qubit, []).append(len(kept))
+        kept.append(element)
 
     for each in elements:
+        before = last(each.qubits[0])
         if isinstance(each, Turn):
-            if not each.terms:
-                each = Channel(each.qubits, turn_matrix(each.constant))
-            else:
-                before = places[last[each.qubit]] if each.qubit in last else None
-                if isinstance(before, Turn):
-                    places[last[each.qubit]] = _added(before, each)
-                else:
-                    append(each)
+            if each.terms and isinstance(before, Turn):
+                kept[trails[each.qubit][-1]] = _added(before, each)
                 continue
+            if each.terms:
+                append(each)
+                continue
+            each = Channel(each.qubits, turn_matrix(each.constant))
         matrix = each.matrix
-        homes = {last.get(qubit) for qubit in each.qubits}
-        home = homes.pop() if len(homes) == 1 else None
-        before = places[home] if home is not None else None
-        if isinstance(before, Channel) and home is not None and set(before.qubits) >= set(each.qubits):
-            places[home] = Channel(before.qubits, embedded(matrix, each.qubits, before.qubits) @ before.matrix)
-            continue
-        for qubit in each.qubits:
-            before = places[last[qubit]] if qubit in last else None
-            if isinstance(before, Channel) and before.qubits == (qubit,):
-                matrix = matrix @ embedded(before.matrix, before.qubits, each.qubits)
-                places[last[qubit]] = None
-        append(Channel(each.qubits, matrix))
-    return [each for each in places if each is not None]
+        for qubit in each.qubits if len(each.qubits) > 1 else ():
+            single = last(qubit)
+            if isinstance(single, Channel) and single.qubits == (qubit,):
+                matrix = matrix @ embedded(single.matrix, single.qubits, each.qubits)
+                kept[trails[qubit].pop()] = None
+        before = last(each.qubits[0])
+        same = all(last(qubit) is before for qubit in each.qubits)
+        if isinstance(before, Channel) and same and len(before.qubits) == len(each.qubits):
+            kept[trails[each.qubits[0]][-1]] = Channel(
+                each.qubits, matrix @ embedded(before.matrix, before.qubits, each.qubits)
+            )
+        else:
+            append(Channel(each.qubits, matrix))
+    return [each for each in kept if each is not None]
 
 
 def embedded(matrix: Matrix, qubits: tuple[int, ...], within: tuple[int, ...]) -> Matrix:
-    """The matrix of a channel on more qubits than it acts on."""
+    """The matrix of a channel on more qubits than it acts on, or on the same in another order."""
     if qubits == within:
         return matrix
+    if qubits == within[::-1] and len(within) == 2:
+        return matrix.reshape(4, 4, 4, 4).transpose(1, 0, 3, 2).reshape(16, 16)
     k, n = len(qubits), len(within)
     axes = [within.index(qubit) for qubit in qubits]
+    if k == 1:
+        result = np.zeros((4 ** axes[0], 4, 4 ** (n - 1 - axes[0])) * 2)
+        left, right = np.arange(result.shape[0])[:, None], np.arange(result.shape[2])
+        result[left, :, right, left, :, right] = matrix
+        return result.reshape(4**n, 4**n)
     whole = np.eye(4**n).reshape((4,) * n + (4**n,))
     whole = np.tensordot(matrix.reshape((4,) * (2 * k)), whole, (list(range(k, 2 * k)), axes))
     return np.ascontiguousarray(np.moveaxis(whole, range(k), axes).reshape(4**n, 4**n))
@@ -235,9 +252,8 @@ def embedded(matrix: Matrix, qubits: tuple[int, ...], within: tuple[int, ...]) -
 
 def turn_matrix(angle: float) -> Matrix:
     """Pauli transfer matrix of RZ."""
-    matrix = np.eye(4)
-    matrix[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    return matrix
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[1.0, 0, 0, 0], [0, cos, -sin, 0], [0, sin, cos, 0], [0, 0, 0, 1]])
 
 
 def _gate(operation: IsaOperation) -> list[Element]:
@@ -249,7 +265,8 @@ def _gate(operation: IsaOperation) -> list[Element]:
         if name == "turn":
             angle = operation.params[index]
             terms = tuple((slot, factor * each) for slot, each in angle.terms)
-            found.append(Turn(qubits[0], factor * angle.constant, terms))
+            constant = factor * angle.constant
+            found.append(Turn(qubits[0], constant, terms) if terms else Channel(qubits, turn_matrix(constant)))
         else:
             found.append(Channel(qubits, _unitary(name)))
     return found

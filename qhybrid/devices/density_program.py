@@ -223,7 +223,7 @@ class _Expectations(torch.autograd.Function):
         ctx.engine, ctx.dtype, ctx.limit, ctx.kept = engine, dtype, limit, None
         if len(angles) * engine.elements_per_row(gradient=True) > limit:
             return _values(engine, angles, dtype, limit)
-        rows = max(1, CACHE_ELEMENTS // engine.largest)
+        rows = _rows(engine, angles)
         ran = [engine.run(part, keep=True, dtype=dtype, allowed=limit) for part in angles.split(rows)]
         ctx.kept = [kept for _, kept in ran]
         return _joined([values for values, _ in ran]).to(angles.dtype)
@@ -233,7 +233,7 @@ class _Expectations(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None, None]:
         (angles,) = ctx.saved_tensors
         engine, dtype = ctx.engine, ctx.dtype
-        rows = max(1, CACHE_ELEMENTS // engine.largest)
+        rows = _rows(engine, angles)
         if ctx.kept is None:
             rows = max(1, min(rows, ctx.limit // engine.elements_per_row(gradient=True)))
         small = len(angles) * engine.largest <= SINGLE_THREAD_ELEMENTS
@@ -250,11 +250,16 @@ class _Expectations(torch.autograd.Function):
 
 
 def _values(engine: Engine, angles: Tensor, dtype: torch.dtype, limit: int) -> Tensor:
-    rows = min(CACHE_ELEMENTS // engine.largest, limit // engine.elements_per_row(gradient=False))
+    rows = min(_rows(engine, angles), limit // engine.elements_per_row(gradient=False))
     with torch.no_grad():
         parts = angles.detach().split(max(1, rows))
         ran = [engine.run(part, keep=False, dtype=dtype, allowed=limit)[0] for part in parts]
     return _joined(ran).to(angles.dtype)
+
+
+def _rows(engine: Engine, angles: Tensor) -> int:
+    """Rows simulated at a time, if the memory allows: on a CPU what stays in the cache, on a GPU all."""
+    return len(angles) if angles.is_cuda else max(1, CACHE_ELEMENTS // engine.largest)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
