@@ -1,5 +1,6 @@
 """Device `qiskit.aer`: Qiskit Aer with the noise of a machine or without, one call for a whole batch."""
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from qhybrid.devices.base import LAYOUT_SEEDS, Capabilities, Estimates, NoisyDev
 from qhybrid.devices.sampling import exact_expectations, read_out, sample_expectations, shot_error
 from qhybrid.errors import InputError, QHybridError, did_you_mean
 from qhybrid.noise_models.model import NoiseModel
+
+logging.getLogger("qiskit_aer.backends.aerbackend").setLevel(logging.ERROR)  # its warnings are our errors
 
 NO_OUTCOMES = ("unitary", "superop")
 """Methods of Aer that compute no measurement outcomes."""
@@ -75,7 +78,12 @@ class AerDevice(NoisyDevice):
         _check_choice(name, "method", method, [each for each in aer.available_methods() if each not in NO_OUTCOMES])
         _check_choice(name, "sampling", sampling, ("exact", "aer"))
         _check_choice(name, "precision", precision, ("double", "single"))
-        _check_choice(name, "device", device, aer.available_devices(), "GPUs need the package qiskit-aer-gpu")
+        _check_choice(name, "device", device, ("CPU", "GPU"))
+        if device not in aer.available_devices():
+            has = ", ".join(aer.available_devices())
+            raise InputError(
+                f"{name}: device {device!r}: Aer finds {has} only here (GPUs need the package qiskit-aer-gpu)"
+            )
         if threads is not None and threads < 1:
             raise InputError(f"{name}: threads = {threads}: at least 1 is needed")
         if method == "automatic":
@@ -209,7 +217,7 @@ class AerDevice(NoisyDevice):
         threads |= {"max_parallel_experiments": parallel, "max_parallel_shots": 1}  # shots do not depend on the cores
         try:
             result = simulator.run(circuits, parameter_binds=bindings, **threads, **options).result()
-            problem = "" if result.success else str(result.status)
+            problem = next((str(each.status) for each in result.results if not each.success), "")
         except AerError as error:
             problem = error.message
         if problem:
@@ -257,6 +265,6 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_choice(name: str, key: str, given: str, allowed: Sequence[str], hint: str = "") -> None:
+def _check_choice(name: str, key: str, given: str, allowed: Sequence[str]) -> None:
     if given not in allowed:
-        raise InputError(f"{name}: unknown {key} {given!r}; {did_you_mean(given, allowed)}{hint and f' ({hint})'}")
+        raise InputError(f"{name}: unknown {key} {given!r}; {did_you_mean(given, allowed)}")
