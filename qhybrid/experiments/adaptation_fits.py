@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-INVERSE_STRENGTHS = tuple(10 ** (exponent / 2) for exponent in range(-8, 9))
+INVERSE_STRENGTHS = tuple(10.0**exponent for exponent in range(-4, 5))
 """What is tried for scikit-learn's C, the strongest regularisation first."""
 CONSTANT = 1e-9
 """Standard deviation below which an expectation value says nothing about a sample."""
