@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.circuit import ParameterExpression, ParameterVector
+from qiskit.exceptions import QiskitError
 from qiskit.transpiler import Target, generate_preset_pass_manager
-from qiskit.transpiler.exceptions import TranspilerError
 
 from qhybrid.circuits import transpile_cache
 from qhybrid.circuits.circuit import Circuit
@@ -163,7 +163,7 @@ def isa_circuits(
     if entries is None:
         try:
             entries = _search(circuit, bases, target, schedule, layout_seeds, optimization_level, machine)
-        except TranspilerError as error:
+        except QiskitError as error:
             reason = " ".join(str(error.message).split())
             raise InputError(f"circuit {circuit.name!r} cannot be laid out on {machine}: {reason}") from None
         if cache:

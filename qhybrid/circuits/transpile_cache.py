@@ -24,7 +24,7 @@ from qiskit.transpiler import Target
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.isa import IsaReport
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever a file, or what is searched, means something else."""
 FOLDER_VARIABLE = "QHYBRID_CACHE"
 """Environment variable that moves the cache."""

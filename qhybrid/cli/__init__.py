@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from qhybrid.cli import adapt, bench, data, doctor, evaluate, ls, noise, predict, show, train, validate
+from qhybrid.cli import adapt, bench, data, doctor, estimate, evaluate, ls, noise, predict, show, train, validate
 from qhybrid.errors import QHybridError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("estimate")(estimate.estimate)
 app.command("adapt")(adapt.adapt)
 app.command("predict")(predict.predict)
 app.command("ls")(ls.ls)
