@@ -315,6 +315,18 @@ def test_angles_in_single_precision_give_values_in_single_precision(dtype: str) 
     assert angles.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["angle_4q", "iqp_4q"])
+def test_rows_of_a_jacobian_come_from_one_run(name: str) -> None:
+    circuit = load_circuit(name)
+    rows = random_rows(circuit, 2, seed=3)
+    angles = torch.from_numpy(rows).requires_grad_()
+    found = device().run(prepared(device(), circuit), angles).values
+    for member in range(circuit.n_observables):
+        only = np.eye(circuit.n_observables)[[member, member]]
+        (got,) = torch.autograd.grad(found[:, member].sum(), angles, retain_graph=True)
+        np.testing.assert_allclose(got.numpy(), gradients(device(), circuit, rows, only), atol=1e-13)
+
+
 def test_empty_batches_and_the_tracker() -> None:
     opened = DensityDevice(noise=load_noise_model("ibm_torino"), layout_seeds=2)
     program = opened.prepare(rotated())

@@ -106,7 +106,7 @@ class SweepProgram:
                 inside = []
                 self._forward(state, plain, first, last, inside)
             for index in range(last - 1, first - 1, -1):
-                step, before = steps[index], inside.pop()
+                step, before = steps[index], inside[index - first]
                 pulled = gradient.view(len(angles), step.rows, -1)
                 if swept.matrices[index].requires_grad:
                     found[index] = pulled @ before.transpose(1, 2)
@@ -115,7 +115,8 @@ class SweepProgram:
         if not found:
             return torch.zeros_like(angles)
         outputs = [swept.matrices[index] for index in found]
-        return torch.autograd.grad(outputs, swept.leaf, list(found.values()))[0]
+        # Kept, for a second way back through the same values (retain_graph).
+        return torch.autograd.grad(outputs, swept.leaf, list(found.values()), retain_graph=True)[0]
 
     def _forward(
         self, state: Tensor, matrices: list[Tensor], first: int, last: int, inside: list[Tensor] | None
