@@ -12,8 +12,9 @@ from test_devices_density_elements import random_channel, random_elements, whole
 from qhybrid.devices.density_blocks import block_plan
 from qhybrid.devices.density_elements import Channel, Element, Turn, simplified
 from qhybrid.devices.density_program import Engine, engine
-from qhybrid.devices.density_sectors import SectorProgram, Word, wall_count
+from qhybrid.devices.density_sectors import SectorProgram
 from qhybrid.devices.density_sweep import SweepProgram
+from qhybrid.devices.density_walls import Word, wall_count
 
 N_ANGLES = 3
 PLENTY = 10**9

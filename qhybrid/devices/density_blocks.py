@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid.devices.density_elements import Element, Terms, Turn, embedded
-from qhybrid.devices.density_sectors import Word
+from qhybrid.devices.density_walls import Word
 
 TURNS_AT_A_TIME = 3
 """Most turns whose cosines and sines are multiplied out; a block with more is a product of matrices."""

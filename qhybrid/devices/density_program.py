@@ -14,8 +14,9 @@ from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.observables import MeasurementBasis, measurement_bases
 from qhybrid.devices.density_blocks import block_plan
 from qhybrid.devices.density_elements import Channel, Element, gates, needed, readout_channel, simplified, written_out
-from qhybrid.devices.density_sectors import SectorProgram, Word, wall_count
+from qhybrid.devices.density_sectors import SectorProgram
 from qhybrid.devices.density_sweep import SweepProgram
+from qhybrid.devices.density_walls import Word, wall_count
 from qhybrid.devices.sampling import basis_rotation
 from qhybrid.devices.statevector_program import FewThreads
 from qhybrid.errors import InputError

@@ -7,53 +7,19 @@ start can reach and the observables can see (a minimal realisation, as in contro
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from qhybrid.circuits.gates import ComplexMatrix
-from qhybrid.devices.density_elements import Channel, Element, Turn
+from qhybrid.devices.density_elements import Element
+from qhybrid.devices.density_walls import Sector, Wall, Word, phase, sector_basis, stages
 from qhybrid.devices.statevector_tensors import Constant
 from qhybrid.noise_models.channels import Matrix
 
 TOLERANCE = 1e-13
 """Components below this fraction of the largest are rounding errors."""
-Word = tuple[tuple[int, str], ...]
-"""A Pauli word as (place, letter) pairs."""
-
-
-@dataclass(frozen=True, eq=False)
-class Wall:
-    """Turns on different qubits at once."""
-
-    turns: tuple[Turn, ...]
-
-
-@dataclass(eq=False)
-class Sector:
-    """Components that one wall multiplies by the same phase.
-
-    Args:
-        signs: How often each turn's angle enters the phase, -1, 0 or 1; all 0: real components, not turned.
-        size: Number of components, complex unless all signs are 0.
-    """
-
-    signs: tuple[int, ...]
-    size: int
-
-    @property
-    def is_real(self) -> bool:
-        """Whether the wall leaves these components alone."""
-        return not any(self.signs)
-
-    @property
-    def width(self) -> int:
-        """Number of real coordinates."""
-        return self.size if self.is_real else 2 * self.size
 
 
 class SectorProgram:
@@ -67,10 +33,10 @@ class SectorProgram:
     """
 
     def __init__(self, elements: Sequence[Element], n_places: int, words: Sequence[Word], n_angles: int) -> None:
-        maps, walls = _stages(elements, n_places, words)
+        maps, walls = stages(elements, n_places, words)
         sectors = []
         for index, wall in enumerate(walls):
-            basis, found = _sector_basis(n_places, tuple(turn.qubit for turn in wall.turns))
+            basis, found = sector_basis(n_places, tuple(turn.qubit for turn in wall.turns))
             maps[index] = basis @ maps[index]
             maps[index + 1] = maps[index + 1] @ basis.T
             sectors.append(found)
@@ -78,42 +44,13 @@ class SectorProgram:
         _keep_visible(maps, sectors)
         if not all(sectors):  # nothing that the words see is ever there
             maps, walls, sectors = [np.zeros((len(words), 1))], [], []
-        self._finish(maps, walls, sectors, n_angles)
-
-    def _finish(self, maps: list[Matrix], walls: list[Wall], sectors: list[list[Sector]], n_angles: int) -> None:
-        """Order the coordinates of each wall as (real, imaginary) pairs, and collect the phases of all walls."""
-        phases: dict[tuple[int, tuple[int, ...]], int] = {}
-        columns: list[tuple[float, dict[int, float]]] = [(0.0, {})]
-        picks: list[list[int]] = []
-        for index, (wall, found) in enumerate(zip(walls, sectors, strict=True)):
-            order: list[int] = []
-            pick: list[int] = []
-            start = 0
-            for sector in sorted(found, key=lambda each: not each.is_real):
-                start = sum(each.width for each in found[: found.index(sector)])
-                if sector.is_real:
-                    order += [*range(start, start + sector.size), *([-1] * (sector.size % 2))]
-                    pick += [0] * ((sector.size + 1) // 2)
-                    continue
-                key = (index, sector.signs)
-                if key not in phases:
-                    phases[key] = len(columns)
-                    columns.append(_phase(wall, sector.signs))
-                order += [c for i in range(sector.size) for c in (start + i, start + sector.size + i)]
-                pick += [phases[key]] * sector.size
-            keep = np.array(order, dtype=int)
-            maps[index] = np.where(keep[:, None] >= 0, maps[index][keep], 0.0)
-            maps[index + 1] = np.where(keep >= 0, maps[index + 1][:, keep], 0.0)
-            picks.append(pick)
-        table = np.zeros((n_angles, len(columns)))
-        for column, (_, terms) in enumerate(columns):
+        picks, phases = _paired(maps, walls, sectors)
+        if walls:  # the start is constant: what it multiplies goes into the next map
+            maps[1] = _real_columns(_complex_columns(maps[1]) * (maps[0][0::2, 0] + 1j * maps[0][1::2, 0]))
+        table = np.zeros((n_angles, len(phases)))
+        for column, (_, terms) in enumerate(phases):
             for slot, factor in terms.items():
                 table[slot, column] = factor
-        if walls:  # the start is constant: what it multiplies goes into the next map
-            start_values = maps[0][0::2, 0] + 1j * maps[0][1::2, 0]
-            spread = _complex_columns(maps[1]) * start_values
-            maps[1] = _real_columns(spread)
-        self.n_words = maps[-1].shape[0]
         self.walls = [len(pick) for pick in picks]
         """Complex coordinates kept at each wall."""
         self._start = Constant(maps[0][:, 0].copy())
@@ -122,7 +59,7 @@ class SectorProgram:
         self._picks = [None if run else Constant(np.array(pick)) for run, pick in zip(runs, picks, strict=True)]
         self._slices = [(pick[0], len(pick)) for pick in picks]
         self._table = Constant(table)
-        self._offset = Constant(np.array([constant for constant, _ in columns]))
+        self._offset = Constant(np.array([constant for constant, _ in phases]))
         self._slopes = Constant(np.ascontiguousarray(table[:, [p for pick in picks for p in pick]].T))
 
     @property
@@ -186,89 +123,6 @@ class SectorProgram:
         return (every @ self._slopes.beside(every)).to(angles.dtype)
 
 
-def wall_count(elements: Sequence[Element]) -> int:
-    """Number of walls that the turns of a circuit make."""
-    depth: dict[int, int] = {}
-    for each in elements:
-        level = max(depth.get(qubit, 0) for qubit in each.qubits) + isinstance(each, Turn)
-        depth.update(dict.fromkeys(each.qubits, level))
-    return max(depth.values(), default=0)
-
-
-def _stages(elements: Sequence[Element], n: int, words: Sequence[Word]) -> tuple[list[Matrix], list[Wall]]:
-    """The dense maps (state, between walls, words) and the walls between them; every turn stands as early as it can."""
-    depth = [0] * n
-    turns: dict[int, list[Turn]] = {}
-    channels: dict[int, list[Channel]] = {}
-    for each in elements:
-        if isinstance(each, Turn):
-            turns.setdefault(depth[each.qubit], []).append(each)
-            depth[each.qubit] += 1
-        else:
-            level = max(depth[qubit] for qubit in each.qubits)
-            channels.setdefault(level, []).append(each)
-            for qubit in each.qubits:
-                depth[qubit] = level
-    ground = np.zeros((4**n, 1))
-    ground[[_index(word, n) for word in _z_words(n)]] = 1
-    reading = np.zeros((len(words), 4**n))
-    reading[np.arange(len(words)), [_index(word, n) for word in words]] = 1
-    last = len(turns)
-    maps = []
-    for level in range(last + 1):
-        found = channels.get(level, [])
-        if level == last and last > 0:
-            matrix = reading
-            for channel in reversed(found):
-                matrix = _applied(channel.matrix.T, channel.qubits, matrix.T, n).T
-            maps.append(matrix)
-            continue
-        matrix = ground if level == 0 else np.eye(4**n)
-        for channel in found:
-            matrix = _applied(channel.matrix, channel.qubits, matrix, n)
-        maps.append(reading @ matrix if last == 0 else matrix)
-    return maps, [Wall(tuple(turns[level])) for level in range(last)]
-
-
-def _applied(matrix: Matrix, qubits: tuple[int, ...], columns: Matrix, n: int) -> Matrix:
-    """A channel's matrix on some qubits of (4**n, K) columns."""
-    k = len(qubits)
-    tensor = columns.reshape((4,) * n + (-1,))
-    moved = np.tensordot(matrix.reshape((4,) * (2 * k)), tensor, (list(range(k, 2 * k)), list(qubits)))
-    return np.moveaxis(moved, range(k), qubits).reshape(4**n, -1)
-
-
-def _index(word: Word, n: int) -> int:
-    return sum("IXYZ".index(letter) << 2 * (n - 1 - place) for place, letter in word)
-
-
-def _z_words(n: int) -> list[Word]:
-    return [tuple((place, letter) for place, letter in enumerate(letters)) for letters in product("IZ", repeat=n)]
-
-
-@cache
-def _sector_basis(n: int, turned: tuple[int, ...]) -> tuple[Matrix, list[Sector]]:
-    """The orthogonal matrix to coordinates sector by sector, real parts before imaginary parts, and the sectors."""
-    half = np.sqrt(0.5)
-    turned_rows = np.array([[1, 0, 0, 0], [0, 0, 0, 1], [0, half, 1j * half, 0], [0, half, -1j * half, 0]])
-    signs_of = (0, 0, 1, -1)
-    matrix = np.ones((1, 1), dtype=complex)
-    for place in range(n):
-        matrix = np.kron(matrix, turned_rows if place in turned else np.eye(4))
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for row, digits in enumerate(product(range(4), repeat=n)):
-        signs = tuple(signs_of[digits[place]] for place in turned)
-        first = next((sign for sign in signs if sign), 0)
-        if first >= 0:  # the others are complex conjugates
-            groups.setdefault(signs, []).append(row)
-    rows, sectors = [], []
-    for signs, members in groups.items():
-        block = matrix[members]
-        rows += [block.real] if not any(signs) else [np.sqrt(2) * block.real, np.sqrt(2) * block.imag]
-        sectors.append(Sector(signs, len(members)))
-    return np.vstack(rows), sectors
-
-
 def _keep_reachable(maps: list[Matrix], sectors: list[list[Sector]]) -> None:
     """Cut every wall down to the components that the map before it reaches, up to the first that is reached whole."""
     for index in range(len(sectors)):
@@ -329,14 +183,35 @@ def _as_complex(before: Matrix, after: Matrix, sector: Sector, start: int) -> tu
     return rows[:size] + 1j * rows[size:], columns[:, :size] - 1j * columns[:, size:]
 
 
-def _phase(wall: Wall, signs: tuple[int, ...]) -> tuple[float, dict[int, float]]:
-    """The angle of a sector's phase, constant and terms by slot."""
-    constant, terms = 0.0, dict[int, float]()
-    for sign, turn in zip(signs, wall.turns, strict=True):
-        constant += sign * turn.constant
-        for slot, factor in turn.terms:
-            terms[slot] = terms.get(slot, 0.0) + sign * factor
-    return constant, terms
+def _paired(
+    maps: list[Matrix], walls: list[Wall], sectors: list[list[Sector]]
+) -> tuple[list[list[int]], list[tuple[float, dict[int, float]]]]:
+    """Order the coordinates of each wall as (real, imaginary) pairs, real components paired with each other.
+
+    Returns:
+        Number of the phase of each pair of each wall, and constant and terms of each phase; phase 0 is zero.
+    """
+    phases: list[tuple[float, dict[int, float]]] = [(0.0, {})]
+    picks = []
+    for index, (wall, found) in enumerate(zip(walls, sectors, strict=True)):
+        order: list[int] = []
+        pick: list[int] = []
+        start = 0
+        for sector in found:
+            rows = list(range(start, start + sector.width))
+            start += sector.width
+            if sector.is_real:
+                order += rows + [-1] * (sector.size % 2)
+                pick += [0] * ((sector.size + 1) // 2)
+            else:
+                order += [row for pair in zip(rows[: sector.size], rows[sector.size :], strict=True) for row in pair]
+                pick += [len(phases)] * sector.size
+                phases.append(phase(wall, sector.signs))
+        chosen = np.array(order)
+        maps[index] = np.where(chosen[:, None] >= 0, maps[index][chosen], 0.0)
+        maps[index + 1] = np.where(chosen >= 0, maps[index + 1][:, chosen], 0.0)
+        picks.append(pick)
+    return picks, phases
 
 
 def _complex_columns(matrix: Matrix) -> ComplexMatrix:
