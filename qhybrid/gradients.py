@@ -15,6 +15,8 @@ from qhybrid.errors import InputError, did_you_mean
 
 DiffMethod = Literal["backprop", "adjoint", "parameter-shift", "spsa"]
 DIFF_METHODS: tuple[DiffMethod, ...] = ("backprop", "adjoint", "parameter-shift", "spsa")
+SAMPLED_METHODS: tuple[DiffMethod, ...] = ("parameter-shift", "spsa")
+"""Those that work from finite shots."""
 
 _ELSEWHERE = {
     "backprop": "qhybrid.statevector or default.qubit have backprop",
@@ -35,8 +37,7 @@ def choose_diff_method(device: Device, diff_method: str, shots: int | None) -> D
     """
     if diff_method not in (*DIFF_METHODS, "best"):
         raise InputError(f"unknown diff_method {diff_method!r}; {did_you_mean(diff_method, (*DIFF_METHODS, 'best'))}")
-    sampled = ("parameter-shift", "spsa")
-    possible = [m for m in device.capabilities.diff_methods if shots is None or m in sampled]
+    possible = [m for m in device.capabilities.diff_methods if shots is None or m in SAMPLED_METHODS]
     for method in DIFF_METHODS:
         if method == diff_method or (diff_method == "best" and possible and method == possible[0]):
             if method in possible:

@@ -13,7 +13,7 @@ from qhybrid.circuits.spec import load_circuit
 from qhybrid.devices.base import Device, Estimates, NoisyDevice, Program, check_shots
 from qhybrid.devices.spec import device_spec, load_device
 from qhybrid.errors import InputError, QHybridError
-from qhybrid.gradients import choose_diff_method, expectation_values
+from qhybrid.gradients import SAMPLED_METHODS, choose_diff_method, expectation_values
 from qhybrid.noise_models.model import NoiseModel
 from qhybrid.noise_models.spec import load_noise_model
 
@@ -234,8 +234,9 @@ class QuantumLayer(nn.Module):
         if isinstance(device, str):
             spec, _ = device_spec(device)
             opened = load_device(device, noise=self.noise, layout_seeds=self._layout_seeds)
-            diff_method = spec.diff_method if diff_method == "best" else diff_method
             shots = spec.shots if shots is None else shots
+            if diff_method == "best" and (shots is None or spec.diff_method in SAMPLED_METHODS):
+                diff_method = spec.diff_method
             self._device_name, self._given = device, None
         else:
             opened = device

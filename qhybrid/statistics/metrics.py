@@ -28,9 +28,26 @@ def classification_metrics(labels: ArrayLike, probabilities: ArrayLike) -> dict[
     Raises:
         InputError: The shapes do not fit, a value is not finite, or only one class occurs.
     """
+    from sklearn import metrics
+
     truth, scores = checked(labels, probabilities)
-    values = metrics_of_weights(truth, scores, np.ones((1, len(truth))))
-    return {name: float(value[0]) for name, value in values.items()}
+    predicted = scores.argmax(axis=1)
+    classes = list(range(scores.shape[1]))
+    binary = len(classes) == 2
+    average = {"average": "binary" if binary else "macro", "labels": classes, "zero_division": 0}
+    values = {
+        "accuracy": metrics.accuracy_score(truth, predicted),
+        "precision": metrics.precision_score(truth, predicted, **average),
+        "recall": metrics.recall_score(truth, predicted, **average),
+        "specificity": _specificity(confusion_matrix(truth, scores)[None])[0],
+    }
+    if binary:
+        values["f1_binary"] = metrics.f1_score(truth, predicted, **average)
+    values["f1_macro"] = metrics.f1_score(truth, predicted, labels=classes, average="macro", zero_division=0)
+    values["auc"] = np.mean(
+        [metrics.roc_auc_score(truth == k, scores[:, k]) for k in _scored_classes(truth, binary=binary)]
+    )
+    return {name: float(value) for name, value in values.items()}
 
 
 def confusion_matrix(labels: ArrayLike, probabilities: ArrayLike) -> Integers:

@@ -1,8 +1,5 @@
 """Wilson's intervals of proportions."""
 
-import math
-from statistics import NormalDist
-
 import numpy as np
 
 from qhybrid.errors import InputError
@@ -28,15 +25,14 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     Raises:
         InputError: `successes` is not between 0 and `n`.
     """
+    from scipy.stats import binomtest
+
     if not 0 <= successes <= n:
         raise InputError(f"successes is {successes}: it must lie between 0 and n = {n}")
     if n == 0:
         return 0.0, 1.0
-    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
-    centre = (successes + z2 / 2) / (n + z2)
-    half = math.sqrt(z2 * (successes * (n - successes) / n + z2 / 4)) / (n + z2)
-    # Of none or all the limit is 0 or 1, but for rounding.
-    return (centre - half if successes else 0.0), (centre + half if successes < n else 1.0)
+    limits = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(limits.low), float(limits.high)
 
 
 def wilson_intervals(confusion: Integers, confidence: float = 0.95) -> dict[str, Interval]:
