@@ -81,7 +81,7 @@ def independent_values(
 
 def rotated() -> Circuit:
     """Three qubits, observables in two bases."""
-    gates = [("ry", (0,)), ("cx", (0, 1)), ("rx", (1,)), ("rzz", (1, 2)), ("crx", (2, 0)), ("h", (2,))]
+    gates = [("ry", (0,)), ("rx", (1,)), ("ry", (2,)), ("cx", (0, 1)), ("rzz", (1, 2)), ("crx", (2, 0)), ("ry", (2,))]
     return circuit_of(gates, ["X0 Y1", "Z2", "Y2 Z0", "Y2"], 3)
 
 
@@ -100,7 +100,7 @@ def check_against_full_model(machine: str, circuit: Circuit, batch: int) -> None
     wanted = independent_values(machine, opened.isa_circuits(program), rows)
     assert np.abs(exact.values.numpy() - wanted).max() < 1e-6
     assert not exact.stderr.any()
-    assert np.abs(wanted - expectations(circuit, rows)).max() > 0.01  # and it is noisy
+    assert np.abs(wanted - expectations(circuit, rows)).max() > 0.005  # and it is noisy
     for sampling in ("exact", "aer"):
         sampler = device(machine, sampling=sampling)
         sampled = sampler.run(sampler.prepare(circuit), torch.from_numpy(rows), shots=4000, seed=8)

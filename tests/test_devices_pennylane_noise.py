@@ -29,7 +29,7 @@ def machine(name: str) -> NoiseModel:
 
 
 def rotated() -> Circuit:
-    gates = [("ry", (0,)), ("cx", (0, 1)), ("rx", (1,)), ("rzz", (1, 2)), ("crx", (2, 0)), ("h", (2,))]
+    gates = [("ry", (0,)), ("rx", (1,)), ("ry", (2,)), ("cx", (0, 1)), ("rzz", (1, 2)), ("crx", (2, 0)), ("ry", (2,))]
     return circuit_of(gates, ["X0 Y1", "Z2", "Y2 Z0", "Y2"], 3)
 
 
@@ -115,8 +115,8 @@ def test_a_gate_that_pennylane_does_not_have_is_an_error_of_one_line(monkeypatch
 def test_empty_batches_and_counts() -> None:
     device = MixedDevice(noise=machine("ibm_brisbane"), layout_seeds=1)
     program = device.prepare(rotated())
-    assert device.run(program, torch.zeros(0, 4)).values.shape == (0, 4)
-    device.run(program, torch.zeros(3, 4), shots=10, seed=1)
+    assert device.run(program, torch.zeros(0, 6)).values.shape == (0, 4)
+    device.run(program, torch.zeros(3, 6), shots=10, seed=1)
     bases = len(program.compiled)
     counts = {"batches": 2, "circuits": 3 * bases, "shots": 30 * bases, "transpilations": 1, "jobs": 2}
     assert device.tracker.to_dict() == counts

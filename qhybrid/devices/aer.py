@@ -167,14 +167,15 @@ class AerDevice(NoisyDevice):
         tables: list[list[NDArray[np.float64]]] = [[] for _ in circuits]
         for piece in self._pieces(program, rows):
             # Bound at run time a circuit is not copied for each row, which halves the time; but its rows take turns,
-            # so each thread gets a circuit of its own.
+            # so each thread gets a circuit of its own. Phases cannot be bound that way.
+            at_run_time = all(each.exact.global_phase == 0 for each in circuits)
             parts = np.array_split(piece, min(self._fitting(program.compiled, program.circuit), len(piece)))
             results = self._run(
                 program,
                 [each.exact for each in circuits for _ in parts],
                 [each.binding(part) for each in circuits for part in parts],
                 shots=1,
-                runtime_parameter_bind_enable=True,
+                runtime_parameter_bind_enable=at_run_time,
             )
             for index, each in enumerate(circuits):
                 own = results[index * len(piece) : (index + 1) * len(piece)]
@@ -217,7 +218,8 @@ class AerDevice(NoisyDevice):
         threads |= {"max_parallel_experiments": parallel, "max_parallel_shots": 1}  # shots do not depend on the cores
         try:
             result = simulator.run(circuits, parameter_binds=bindings, **threads, **options).result()
-            problem = next((str(each.status) for each in result.results if not each.success), "")
+            failures = [str(each.status) for each in result.results if not each.success]
+            problem = "" if result.success else (failures or [str(result.status)])[0]
         except AerError as error:
             problem = error.message
         if problem:
