@@ -156,7 +156,8 @@ def _unitary(name: str, params: list[Tensor]) -> Tensor:
         return torch.as_tensor(FIXED[name])
     if name in ROTATIONS:
         levels, basis = torch.linalg.eigh(torch.as_tensor(ROTATIONS[name].generator))
-        return basis @ torch.diag(torch.exp(-1j * params[0] * levels)) @ basis.conj().T
+        turned: Tensor = basis @ torch.diag(torch.exp(-1j * params[0] * levels)) @ basis.conj().T
+        return turned
     if name == "ecr":  # (XI - YX) / sqrt(2): Qiskit's ECRGate, whose words are read from the right
         x, y = PAULIS["X"], PAULIS["Y"]
         return torch.as_tensor((np.kron(x, np.eye(2)) - np.kron(y, x)) / np.sqrt(2))

@@ -41,8 +41,8 @@ class SweepProgram:
         self._picks = Constant(plan.picks)
         table = np.zeros((n_angles, len(plan.turns)))
         for column, (_, terms) in enumerate(plan.turns):
-            for slot, factor in terms:
-                table[slot, column] = factor
+            for slot, coefficient in terms:
+                table[slot, column] = coefficient
         self._table = Constant(table)
         self._offset = Constant(np.array([constant for constant, _ in plan.turns]))
         # Factors of one shape are made in one go: (shape, turns) -> their numbers.
@@ -169,7 +169,7 @@ class SweepProgram:
 
     @property
     def _matrix_elements(self) -> int:
-        return 2 * sum(factor.terms[0].size + len(factor.terms) for factor in self._factors if factor.turns)
+        return 2 * sum(int(factor.terms[0].size) + len(factor.terms) for factor in self._factors if factor.turns)
 
     def _elements(self, segments: int) -> int:
         """Real numbers held for each row on the way back, with so many segments."""
