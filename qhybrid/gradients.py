@@ -116,7 +116,7 @@ class _Expectation(torch.autograd.Function):
             return device.run(program, rows, shots=shots, seed=seed)
 
         if diff_method == "parameter-shift":
-            values, jacobian = parameter_shift(run, program.circuit, angles, columns)
+            values, jacobian = parameter_shift(run, program, angles, columns)
         else:
             values, jacobian = spsa(run, program.circuit, angles, columns, step=step, directions=directions, seed=seed)
         ctx.pullback = lambda cotangent: torch.einsum("bm,bmp->bp", cotangent, jacobian)
@@ -129,23 +129,25 @@ class _Expectation(torch.autograd.Function):
 
 
 def parameter_shift(
-    run: Callable[[Tensor], Estimates], circuit: Circuit, angles: Tensor, columns: NDArray[np.bool_]
+    run: Callable[[Tensor], Estimates], program: Program, angles: Tensor, columns: NDArray[np.bool_]
 ) -> tuple[Tensor, Tensor]:
     """Values and exact Jacobian from shifted circuits, all in one call of `run`.
 
     An angle's gradient is a sum of shifted values (Schuld et al., arXiv 1811.11184; four terms for controlled
-    rotations). For the amplitudes v of an initial state the value is a quadratic form E(v) = v^T M v, so with
-    u± = (v ± e_i) / |v ± e_i| one has dE/dv_i = 2 e_i^T M v = (1 + v_i) E(u+) - (1 - v_i) E(u-): polarisation.
+    rotations, and more where a machine runs them in parts). For the amplitudes v of an initial state the value is a
+    quadratic form E(v) = v^T M v, so with u± = (v ± e_i) / |v ± e_i| one has
+    dE/dv_i = 2 e_i^T M v = (1 + v_i) E(u+) - (1 - v_i) E(u-): polarisation.
 
     Args:
         run: (N, S + P) rows -> estimates (N, M).
-        circuit: Which gate each column belongs to.
+        program: Which gate each column belongs to, and whether it runs in parts.
         angles: Shape (B, S + P).
         columns: Which columns to differentiate.
 
     Returns:
         Values (B, M) and Jacobian (B, M, S + P), zero in the other columns.
     """
+    circuit = program.circuit
     n_amplitudes = circuit.n_amplitudes
     batch = len(angles)
     shifted = [angles]
@@ -162,7 +164,8 @@ def parameter_shift(
                 shifted.append(rows)
                 terms.append((column, sign * (1 + sign * angles[:, column : column + 1])))
             continue
-        for shift, coefficient in shift_rule(circuit.slot_gates[column - n_amplitudes].name):
+        rule = shift_rule(circuit.slot_gates[column - n_amplitudes].name, decomposed=program.decomposed)
+        for shift, coefficient in rule:
             rows = angles.clone()
             rows[:, column] += shift
             shifted.append(rows)

@@ -15,6 +15,7 @@ from qhybrid.devices.spec import load_device
 from qhybrid.errors import InputError
 from qhybrid.gradients import DiffMethod, choose_diff_method, expectation_values
 from qhybrid.layer import QuantumLayer
+from qhybrid.noise_models.spec import load_noise_model
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=30)
 SPREAD = [(name, (wire,)) for name in ("ry", "rx") for wire in range(3)]
@@ -59,8 +60,21 @@ def test_every_rotation_is_differentiated(name: str, diff_method: DiffMethod) ->
     assert_like_dense(device, circuit, diff_method, seed=1)
 
 
+@pytest.mark.parametrize("name", ROTATIONS)
+def test_every_rotation_is_shifted_right_where_a_machine_runs_it_in_parts(name: str) -> None:
+    wires = (2, 0) if n_wires(name) == 2 else (1,)
+    circuit = circuit_of([*SPREAD, (name, wires), *SPREAD], ["X0 Y1 Z2", "Y0", "Z2"], 3)
+    device = load_device("qhybrid.density", noise=load_noise_model("ibm_brisbane"), layout_seeds=2)
+    rows, cotangent = random_rows(circuit, 2, 0), np.ones((2, 3))
+    exact = value_and_gradient(device, circuit, rows, cotangent, "backprop")
+    shifted = value_and_gradient(device, circuit, rows, cotangent, "parameter-shift")
+    for ours, theirs in zip(shifted, exact, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
 def test_controlled_rotations_need_four_terms() -> None:
     assert [len(shift_rule(name)) for name in ("rx", "p", "rzz", "cp", "crx", "cry", "crz")] == [2, 2, 2, 2, 4, 4, 4]
+    assert [len(shift_rule(name, decomposed=True)) for name in ("rx", "rzz", "cp", "crx", "crz")] == [2, 2, 6, 4, 4]
     circuit = circuit_of([*SPREAD, ("cry", (0, 1))], ["X1"], 3)
     device = load_device("qhybrid.statevector")
     value_and_gradient(device, circuit, random_rows(circuit, 3, 0), np.ones((3, 1)), "parameter-shift")

@@ -50,12 +50,15 @@ class Rotation:
         n_wires: Number of wires.
         generator: Hermitian G, shape (2**n_wires, 2**n_wires).
         shift_terms: Number of terms of its parameter-shift rule: 2 where G has two eigenvalues one apart, 4 where
-            it has the three 0 and ±1/2 (Anselmetti et al., arXiv 2104.05695; Wierichs et al., arXiv 2107.12390).
+            it has the three 0 and ±1/2 (Anselmetti et al., arXiv 2104.05695).
+        parts: Number of half-angle rotations that a machine runs it as, with noise between them; 1 where it is one
+            rotation by the whole angle.
     """
 
     n_wires: int
     generator: ComplexMatrix
     shift_terms: int = 2
+    parts: int = 1
 
 
 _P1: ComplexMatrix = np.diag([0j, 1])
@@ -68,10 +71,10 @@ ROTATIONS: dict[str, Rotation] = {
     "rxx": Rotation(2, np.kron(_X, _X) / 2),
     "ryy": Rotation(2, np.kron(_Y, _Y) / 2),
     "rzz": Rotation(2, np.kron(_Z, _Z) / 2),
-    "cp": Rotation(2, -1 * np.kron(_P1, _P1)),
-    "crx": Rotation(2, np.kron(_P1, _X) / 2, shift_terms=4),
-    "cry": Rotation(2, np.kron(_P1, _Y) / 2, shift_terms=4),
-    "crz": Rotation(2, np.kron(_P1, _Z) / 2, shift_terms=4),
+    "cp": Rotation(2, -1 * np.kron(_P1, _P1), parts=3),
+    "crx": Rotation(2, np.kron(_P1, _X) / 2, shift_terms=4, parts=2),
+    "cry": Rotation(2, np.kron(_P1, _Y) / 2, shift_terms=4, parts=2),
+    "crz": Rotation(2, np.kron(_P1, _Z) / 2, shift_terms=4, parts=2),
 }
 """Gates with an angle, U(angle) = exp(-i angle G)."""
 
@@ -81,14 +84,27 @@ def n_wires(name: str) -> int:
     return ROTATIONS[name].n_wires if name in ROTATIONS else FIXED[name].shape[0].bit_length() - 1
 
 
-def shift_rule(name: str) -> tuple[tuple[float, float], ...]:
+def shift_rule(name: str, *, decomposed: bool = False) -> tuple[tuple[float, float], ...]:
     """The parameter-shift rule of a rotation: dE/dangle = sum of coefficient * E(angle + shift).
+
+    E has the frequencies 1 to R in units of u, which takes 2 R terms (Wierichs et al., arXiv 2107.12390, equation 22):
+    1 for most rotations, 1/2 and 1 for controlled ones. Noise between the parts of a decomposed gate adds all
+    frequencies that the sum of its half angles has.
+
+    Args:
+        name: Of the rotation.
+        decomposed: It runs in the gates of a machine, with noise between them.
 
     Returns:
         Pairs (shift in radians, coefficient).
     """
-    half_pi = np.pi / 2
-    if ROTATIONS[name].shift_terms == 2:
-        return ((half_pi, 0.5), (-half_pi, -0.5))
-    plus, minus = (np.sqrt(2) + 1) / (4 * np.sqrt(2)), (np.sqrt(2) - 1) / (4 * np.sqrt(2))
-    return ((half_pi, plus), (-half_pi, -plus), (3 * half_pi, -minus), (-3 * half_pi, minus))
+    rotation = ROTATIONS[name]
+    n_frequencies = max(rotation.shift_terms // 2, rotation.parts if decomposed else 1)
+    unit = 1.0 if n_frequencies == 1 else 0.5
+    terms = []
+    for index in range(2 * n_frequencies):
+        angle = (2 * index + 1) * np.pi / (2 * n_frequencies)
+        coefficient = unit * (-1) ** index / (4 * n_frequencies * np.sin(angle / 2) ** 2)
+        shift = angle if angle <= np.pi else angle - 2 * np.pi
+        terms.append((float(shift / unit), float(coefficient)))
+    return tuple(terms)

@@ -122,7 +122,7 @@ class AerDevice(NoisyDevice):
                 f"which circuit {circuit.name!r} needs"
             )
         self._fitting(compiled, circuit)
-        return Program(circuit, compiled)
+        return Program(circuit, compiled, decomposed=self.noise is not None)
 
     def isa_circuits(self, program: Program) -> tuple[IsaCircuit, ...]:
         """The ISA circuits of a program, one for each measurement basis; none without a noise model."""
@@ -133,7 +133,7 @@ class AerDevice(NoisyDevice):
         """The same program with the rates of the device's noise model times a factor."""
         if self.noise is None:
             raise InputError(f"{self.name} has no noise model whose scale could be {factor}")
-        return Program(program.circuit, noisy_program(program.compiled.isa, self.noise.scaled(factor)))
+        return Program(program.circuit, noisy_program(program.compiled.isa, self.noise.scaled(factor)), decomposed=True)
 
     def run(self, program: Program, angles: Tensor, *, shots: int | None = None, seed: int | None = None) -> Estimates:
         """Run a batch in one call of Aer."""

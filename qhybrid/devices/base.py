@@ -52,10 +52,12 @@ class Program:
     Args:
         circuit: The circuit that the columns of `run` belong to.
         compiled: The device's own form of it.
+        decomposed: It runs in the gates of a machine, with noise between the parts of what was one gate.
     """
 
     circuit: Circuit
     compiled: Any
+    decomposed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

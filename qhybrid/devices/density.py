@@ -79,7 +79,7 @@ class DensityDevice(NoisyDevice):
             self._check_size(circuit, max(len(each.qubits) for each in isa))
             compiled = noisy_program(isa, self.noise, self._settings)
         self.tracker.transpilations += 1
-        return Program(circuit, compiled)
+        return Program(circuit, compiled, decomposed=self.noise is not None)
 
     def isa_circuits(self, program: Program) -> "tuple[IsaCircuit, ...]":
         """The ISA circuits of a program, one for each measurement basis; none without a noise model."""
@@ -95,7 +95,7 @@ class DensityDevice(NoisyDevice):
         if found is None:
             compiled = noisy_program(program.compiled.isa, self.noise.scaled(factor), self._settings)
             compiled.rescaled = known
-            found = Program(program.circuit, compiled)
+            found = Program(program.circuit, compiled, decomposed=True)
         known[factor] = found
         while len(known) > RESCALED_KEPT:
             del known[next(iter(known))]

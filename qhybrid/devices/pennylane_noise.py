@@ -58,7 +58,7 @@ class MixedDevice(PennyLaneDevice, NoisyDevice):
         target, idle = self.noise.target(), self.noise.idle
         isa = isa_circuits(circuit, target, schedule=idle, layout_seeds=self.layout_seeds, machine=self.noise.name)
         self.tracker.transpilations += 1
-        return Program(circuit, [NoisyTapes(each, self.noise) for each in isa])
+        return Program(circuit, [NoisyTapes(each, self.noise) for each in isa], decomposed=True)
 
     def isa_circuits(self, program: Program) -> tuple[IsaCircuit, ...]:
         """The ISA circuits of a program, one for each measurement basis; none without a noise model."""
@@ -69,7 +69,7 @@ class MixedDevice(PennyLaneDevice, NoisyDevice):
         if self.noise is None:
             raise InputError(f"{self.name} has no noise model whose scale could be {factor}")
         scaled = self.noise.scaled(factor)
-        return Program(program.circuit, [NoisyTapes(each.isa, scaled) for each in program.compiled])
+        return Program(program.circuit, [NoisyTapes(each.isa, scaled) for each in program.compiled], decomposed=True)
 
     def run(self, program: Program, angles: Tensor, *, shots: int | None = None, seed: int | None = None) -> Estimates:
         """Run a batch in one call of the device; shots are drawn from its exact distribution."""
