@@ -24,7 +24,7 @@ from qhybrid.circuits.spec import load_circuit
 from qhybrid.circuits.transpile import isa_circuits
 from qhybrid.errors import InputError
 from qhybrid.layer import QuantumLayer
-from qhybrid.noise_models.model import NoiseModel
+from qhybrid.noise_models.model import BEST_CASE, NoiseModel
 from qhybrid.noise_models.spec import load_noise_model
 
 RIVAL = "TorchLayer on PennyLane-Qiskit's qiskit.aer"
@@ -101,11 +101,13 @@ class NoisyBenchmark:
 
     def notes(self) -> list[str]:
         """What the columns mean."""
+        date = f"calibrated {self.noise['date'][:10]}; " if self.noise["date"] else ""
         laid_out = ", ".join(f"{circuit} {seconds:.1f} s" for circuit, seconds in self.layouts.items())
         return [
             f"laying a circuit out on the machine, once, then kept on disk: {laid_out}",
             "evaluation: from shots; gradient: of weights and features, backprop exact, parameter-shift from shots",
             f"(n x): times faster than {RIVAL} at its best settings, or than qiskit.aer where that does not run",
+            f"noise: {self.noise['name']}, {date}{BEST_CASE}",
         ]
 
     def _cell(self, timing: NoisyTiming, what: str, rows: int) -> str:

@@ -67,6 +67,7 @@ def test_every_command_of_the_readme_runs(command: str, workplace: Path) -> None
         words += FEW
     elif words[1] == "bench":
         words += ["--circuits", "angle_4q", "--repeats", "1"]
+        words += ["--evaluation-size", "4", "--batch-size", "1"] if "--noise" in words else []
     shown = subprocess.run(
         [str(Path(sys.executable).parent / words[0]), *words[1:]],
         cwd=workplace, capture_output=True, text=True, timeout=300, check=False,

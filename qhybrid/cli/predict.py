@@ -17,14 +17,13 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Classify image files with a trained run."""
+    from qhybrid.experiments.device_choice import choose_device, chosen_noise, noise_lines
     from qhybrid.experiments.prediction import predict as classify
     from qhybrid.experiments.runs import open_run
-    from qhybrid.experiments.spec import DeviceChoice
 
     opened = open_run(run)
-    choice = opened.spec.device if device is None else DeviceChoice(name=device)
-    given = {key: value for key, value in (("shots", shots), ("noise", noise)) if value is not None}
-    probabilities = classify(opened, images, device=choice.model_copy(update=given))
+    choice = choose_device(opened, {"device": device, "shots": shots, "noise": noise})
+    probabilities = classify(opened, images, device=choice)
     names = opened.class_names
     if as_json:
         options.print_json(
@@ -46,3 +45,6 @@ def predict(
             for image, row in zip(images, probabilities, strict=True)
         ],
     )
+    model = chosen_noise(choice)
+    for line in noise_lines(model) if model else ():
+        print(line)

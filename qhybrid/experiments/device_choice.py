@@ -11,6 +11,7 @@ from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.spec import DeviceChoice
 from qhybrid.layer import QuantumLayer
 from qhybrid.noise_models.model import BEST_CASE, NoiseModel
+from qhybrid.noise_models.spec import load_noise_model
 
 NOISY_DEVICE = "qiskit.aer"
 """The device where a noise model is given and no device."""
@@ -67,6 +68,14 @@ def choose_device(run: Run, options: DeviceOptions) -> DeviceChoice:
     if choice.noise is None and (choice.noise_scale != 1 or choice.noise_parts is not None):
         raise InputError(f"a noise scale or noise parts are given, but no noise model for {choice.name}: give --noise")
     return choice
+
+
+def chosen_noise(choice: DeviceChoice) -> NoiseModel | None:
+    """The noise model of a choice, scaled, of the parts that are on; None without one."""
+    if choice.noise is None:
+        return None
+    model = load_noise_model(choice.noise).scaled(choice.noise_scale)
+    return model if choice.noise_parts is None else model.with_parts(choice.noise_parts)
 
 
 def describe_device(layer: QuantumLayer) -> dict[str, Any]:
