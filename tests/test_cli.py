@@ -85,7 +85,20 @@ def only_run(workplace: Path) -> Path:
 def test_help_names_every_command(tmp_path: Path) -> None:
     shown = qhybrid("--help", cwd=tmp_path)
     assert shown.returncode == 0
-    for command in ("train", "eval", "predict", "ls", "show", "validate", "data", "doctor", "bench", "noise", "estimate", "adapt"):
+    for command in (
+        "train",
+        "eval",
+        "predict",
+        "ls",
+        "show",
+        "validate",
+        "data",
+        "doctor",
+        "bench",
+        "noise",
+        "estimate",
+        "adapt",
+    ):
         assert command in shown.stdout
 
 
