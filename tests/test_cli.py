@@ -9,44 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Command, runner
 from PIL import Image
-
-from qhybrid.cli import main
 
 QHYBRID = str(Path(sys.executable).parent / "qhybrid")
 
 
-@dataclass
-class Answer:
-    """What a command left: exit code, standard output, standard error."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Answer]
-
-
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command line inside this process: the same code without five seconds of imports each time."""
-
-    def run(*arguments: str, cwd: Path) -> Answer:
-        monkeypatch.chdir(cwd)
-        monkeypatch.setattr(sys, "argv", ["qhybrid", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        return Answer(int(left.value.code or 0), *capfd.readouterr())
-
-    return run
+    return runner(monkeypatch, capfd)
 
 
 SMALL = [

@@ -1,28 +1,15 @@
 """`qhybrid eval`, `adapt` and `train` under noise, as a stranger types them."""
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Command, runner
 from small_run import COUNTS, small_run
 
-from qhybrid.cli import main
 from qhybrid.experiments import evaluation
 from qhybrid.noise_models.model import BEST_CASE
-
-
-@dataclass
-class Answer:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +22,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def command(workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str) -> Answer:
-        monkeypatch.chdir(workplace)
-        monkeypatch.setattr(sys, "argv", ["qhybrid", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        return Answer(int(left.value.code or 0), *capfd.readouterr())
-
-    return run
+    return runner(monkeypatch, capfd, workplace)
 
 
 def test_eval_under_noise_shows_the_exact_reference_the_date_and_that_it_is_a_best_case(

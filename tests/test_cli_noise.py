@@ -4,45 +4,23 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import Command, runner
 
 from qhybrid import catalog
-from qhybrid.cli import main
 from qhybrid.noise_models.snapshot_files import find_packaged
 from qhybrid.noise_models.spec import load_noise_model
 
 GUIDE = Path(__file__).parents[1] / "noise_models" / "README.md"
 
 
-@dataclass
-class Answer:
-    """What a command left: exit code, standard output, standard error."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Answer]
-
-
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command line inside this process, in an empty folder."""
+    """Runs in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["qhybrid", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        return Answer(int(left.value.code or 0), *capfd.readouterr())
-
-    return run
+    return runner(monkeypatch, capfd, tmp_path)
 
 
 @pytest.fixture

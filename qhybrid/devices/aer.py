@@ -15,7 +15,7 @@ from qiskit_aer.aererror import AerError
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
-from qhybrid.circuits.transpile import IsaCircuit, isa_circuits
+from qhybrid.circuits.transpile import IsaCircuit
 from qhybrid.devices.aer_circuits import AerProgram, ideal_program, noisy_program
 from qhybrid.devices.base import LAYOUT_SEEDS, Capabilities, Estimates, NoisyDevice, Program, check_shots, check_size
 from qhybrid.devices.sampling import exact_expectations, read_out, sample_expectations, shot_error
@@ -103,17 +103,7 @@ class AerDevice(NoisyDevice):
         """Lay the circuit out on the noise model's machine, once, and translate it to Aer's form."""
         check_size(self.name, circuit, self.capabilities.max_qubits)
         gates = set(AerSimulator(method=self.method).configuration().basis_gates)
-        if self.noise is None:
-            compiled = ideal_program(circuit)
-        else:
-            isa = isa_circuits(
-                circuit,
-                self.noise.target(),
-                schedule=self.noise.idle,
-                layout_seeds=self.layout_seeds,
-                machine=self.noise.name,
-            )
-            compiled = noisy_program(isa, self.noise)
+        compiled = ideal_program(circuit) if self.noise is None else noisy_program(self.lay_out(circuit), self.noise)
         self.tracker.transpilations += 1
         used = {name for each in compiled.circuits for name in each.exact.count_ops()}
         if missing := sorted(used - gates - {"save_probabilities", "qerror_loc"}):

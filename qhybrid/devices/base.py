@@ -161,6 +161,16 @@ class NoisyDevice(Device):
         self.noise = noise
         self.layout_seeds = layout_seeds
 
+    def lay_out(self, circuit: Circuit) -> "tuple[IsaCircuit, ...]":
+        """The circuit on the noise model's machine, one ISA circuit for each measurement basis."""
+        from qhybrid.circuits.transpile import isa_circuits
+
+        assert self.noise is not None
+        machine = self.noise
+        return isa_circuits(
+            circuit, machine.target(), schedule=machine.idle, layout_seeds=self.layout_seeds, machine=machine.name
+        )
+
     @abstractmethod
     def isa_circuits(self, program: Program) -> "tuple[IsaCircuit, ...]":
         """The ISA circuits of a program, one for each measurement basis; none without a noise model."""

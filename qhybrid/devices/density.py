@@ -67,15 +67,7 @@ class DensityDevice(NoisyDevice):
         if self.noise is None:
             compiled = ideal_program(circuit, self._settings)
         else:
-            from qhybrid.circuits.transpile import isa_circuits
-
-            isa = isa_circuits(
-                circuit,
-                self.noise.target(),
-                schedule=self.noise.idle,
-                layout_seeds=self.layout_seeds,
-                machine=self.noise.name,
-            )
+            isa = self.lay_out(circuit)
             self._check_size(circuit, max(len(each.qubits) for each in isa))
             compiled = noisy_program(isa, self.noise, self._settings)
         self.tracker.transpilations += 1

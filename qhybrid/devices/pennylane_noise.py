@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.gates import ComplexMatrix
-from qhybrid.circuits.transpile import IsaCircuit, IsaOperation, isa_circuits
+from qhybrid.circuits.transpile import IsaCircuit, IsaOperation
 from qhybrid.devices.base import LAYOUT_SEEDS, Capabilities, Estimates, NoisyDevice, Program, check_shots, check_size
 from qhybrid.devices.pennylane import PennyLaneDevice
 from qhybrid.devices.sampling import exact_expectations, read_out, sample_expectations
@@ -55,10 +55,9 @@ class MixedDevice(PennyLaneDevice, NoisyDevice):
         if self.noise is None:
             return super().prepare(circuit)
         check_size(self.name, circuit, self.capabilities.max_qubits)
-        target, idle = self.noise.target(), self.noise.idle
-        isa = isa_circuits(circuit, target, schedule=idle, layout_seeds=self.layout_seeds, machine=self.noise.name)
+        tapes = [NoisyTapes(each, self.noise) for each in self.lay_out(circuit)]
         self.tracker.transpilations += 1
-        return Program(circuit, [NoisyTapes(each, self.noise) for each in isa], decomposed=True)
+        return Program(circuit, tapes, decomposed=True)
 
     def isa_circuits(self, program: Program) -> tuple[IsaCircuit, ...]:
         """The ISA circuits of a program, one for each measurement basis; none without a noise model."""
