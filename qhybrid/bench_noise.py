@@ -115,7 +115,11 @@ class NoisyBenchmark:
         if not times:
             return "-"
         ratio = self.ratio(timing, what)
-        return f"{statistics.median(times):.3g}" + (f" ({ratio:.0f} x)" if ratio else "") + f", {rows} rows"
+        return (
+            f"{statistics.median(times):.3g}"
+            + (f" ({ratio:.0f} x)" if ratio else "")
+            + f", {rows} row{'s' * (rows > 1)}"
+        )
 
 
 def run_noisy_bench(
