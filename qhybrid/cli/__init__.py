@@ -4,7 +4,21 @@ import sys
 
 import typer
 
-from qhybrid.cli import adapt, bench, data, doctor, estimate, evaluate, ls, noise, predict, show, train, validate
+from qhybrid.cli import (
+    adapt,
+    bench,
+    data,
+    doctor,
+    emulator,
+    estimate,
+    evaluate,
+    ls,
+    noise,
+    predict,
+    show,
+    train,
+    validate,
+)
 from qhybrid.errors import QHybridError
 
 app = typer.Typer(
@@ -24,6 +38,7 @@ app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.add_typer(data.app, name="data")
 app.add_typer(noise.app, name="noise")
+app.command("emulator")(emulator.emulator)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 

@@ -1,8 +1,9 @@
 """What can go wrong on purpose."""
 
+import math
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
 from qhybrid.errors import InputError, did_you_mean
@@ -10,6 +11,9 @@ from qhybrid.errors import InputError, did_you_mean
 PLACES = ("all", "submit", "poll", "results", "jobs")
 """Kinds of requests that a fault can hit: all of the runtime API's, `POST /jobs`, `GET /jobs/ID`, its results, the
 list of jobs."""
+
+TIMES = ("retry_after", "queue_seconds", "run_seconds", "slow_results", "token_seconds")
+MAY_BE_NONE = ("retry_after", "token_seconds")
 
 
 @dataclass(frozen=True)
@@ -65,29 +69,28 @@ def with_faults(faults: Faults, changes: dict[str, Any]) -> Faults:
     Raises:
         InputError: There is no such fault, or its value is of another kind.
     """
-    from datetime import datetime
-
-    kinds = {each.name: each.type for each in fields(Faults)}
+    names = [each.name for each in fields(Faults)]
     for name, value in changes.items():
-        if name not in kinds:
-            raise InputError(f"unknown fault {name!r}; {did_you_mean(name, kinds)}")
-        kind = str(kinds[name])
-        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        right = (
-            ("None" in kind and value is None)
-            or ("float" in kind and number)
-            or ("int" in kind and number and isinstance(value, int))
-            or ("str" in kind and isinstance(value, str))
-        )
-        if not right or (name.endswith("_on") and value not in PLACES):
-            allowed = f"allowed: {', '.join(PLACES)}" if name.endswith("_on") else f"a {kind} that is not negative"
-            raise InputError(f"fault {name} = {value!r}: {allowed}")
+        if name not in names:
+            raise InputError(f"unknown fault {name!r}; {did_you_mean(name, names)}")
+        if name.endswith("_on") and value not in PLACES:
+            raise InputError(f"fault {name} = {value!r}; {did_you_mean(str(value), PLACES)}")
+        if name in TIMES and not (value is None and name in MAY_BE_NONE) and not _is_number(value):
+            raise InputError(f"fault {name} = {value!r}: seconds, 0 or more, are needed")
+        if name not in TIMES and isinstance(getattr(Faults(), name), int) and not isinstance(value, int):
+            raise InputError(f"fault {name} = {value!r}: a whole number is needed")
+        if isinstance(value, int) and value < 0:
+            raise InputError(f"fault {name} = {value!r}: 0 or more is needed")
         if name == "calibration_date" and value is not None:
             try:
                 datetime.fromisoformat(value)
-            except ValueError:
+            except (ValueError, TypeError):
                 raise InputError(f"fault calibration_date = {value!r}: an ISO 8601 date is needed") from None
     return replace(faults, **changes)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 class FaultState:
@@ -107,7 +110,7 @@ class FaultState:
         with self._lock:
             self._faults = with_faults(self._faults, changes)
 
-    def take(self, name: str, places: Iterator[str] | tuple[str, ...] = ()) -> bool:
+    def take(self, name: str, places: tuple[str, ...] = ()) -> bool:
         """Whether a fault happens now; counts it down.
 
         Args:

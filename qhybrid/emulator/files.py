@@ -7,6 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
     """Write a file through a temporary one beside it.
@@ -26,6 +31,27 @@ def write_atomically(path: Path, content: bytes, *, private: bool = False) -> No
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
         raise
+
+
+class FolderLock:
+    """One process at a time has a folder; the lock ends with the process, however it ends.
+
+    Raises:
+        BlockingIOError: Another one has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / ".lock").open("w")
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self._file.close()
+                raise
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        self._file.close()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -18,8 +18,9 @@ from qhybrid.emulator.api import Api
 from qhybrid.emulator.certificates import HOSTS, make_certificates
 from qhybrid.emulator.counters import Counters
 from qhybrid.emulator.faults import Faults, FaultState
+from qhybrid.emulator.files import FolderLock
 from qhybrid.emulator.jobs import Jobs
-from qhybrid.emulator.machines import DEFAULT_BACKEND, load_machines
+from qhybrid.emulator.machines import DEFAULT_BACKEND, Machine, load_machines
 from qhybrid.emulator.messages import Reply, Request, error, ok
 from qhybrid.emulator.sessions import Sessions
 from qhybrid.errors import InputError, QHybridError, did_you_mean
@@ -67,15 +68,26 @@ class Emulator:
         machines = load_machines(settings.backends)
         try:
             settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.bundle, context = make_certificates(settings.state)
+            self._lock = FolderLock(settings.state)
+        except BlockingIOError:
+            raise QHybridError(f"another emulator uses {settings.state}; give --state another folder") from None
         except OSError as problem:
             raise InputError(f"--state {settings.state}: {problem.strerror or problem}") from None
+        try:
+            self._start(machines)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _start(self, machines: dict[str, Machine]) -> None:
+        settings = self.settings
         self.counters = Counters(settings.state)
         self.faults = FaultState(settings.faults)
         try:
             self._proxy = _Proxy((ADDRESS, settings.port), _ProxyHandler)
         except (OSError, OverflowError) as problem:
             raise QHybridError(f"port {settings.port} on {ADDRESS}: {problem}") from None
+        self.bundle, context = make_certificates(settings.state)
         self._jobs = Jobs(settings.state, machines, self.faults, self.counters, settings.seed)
         account = Account(settings.state, settings.api_key, settings.plan)
         sessions = Sessions(settings.state, self._jobs)
@@ -98,6 +110,7 @@ class Emulator:
         self._proxy.server_close()
         self._proxy.close_connections()
         self._jobs.stop()
+        self._lock.release()
 
     def answer(self, request: Request) -> Reply:
         """The reply of one of IBM's hosts."""
