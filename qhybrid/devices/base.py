@@ -92,6 +92,8 @@ class Tracker:
     """Circuits compiled or transpiled."""
     jobs: int = 0
     """Jobs sent to a machine; a local simulator counts a run as one."""
+    qpu_seconds: float | None = None
+    """Seconds that machines report as used; None: no machine has reported any."""
 
     def count(self, *, circuits: int, shots: int | None) -> None:
         """Count one call of `run`."""
@@ -100,9 +102,9 @@ class Tracker:
         self.circuits += circuits
         self.shots += circuits * (shots or 0)
 
-    def to_dict(self) -> dict[str, int]:
-        """The counts by name."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, float]:
+        """The counts by name, without what was not counted."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Device(ABC):

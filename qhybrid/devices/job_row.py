@@ -111,6 +111,6 @@ def may_be_alive(owner: str | None) -> bool:
     if host != socket.gethostname():
         return owner is not None
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 2  # clocks are adjusted
+        return bool(abs(psutil.Process(int(pid)).create_time() - float(started)) < 2)  # clocks are adjusted
     except psutil.Error:
         return False

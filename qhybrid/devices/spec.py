@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ DRIVERS = {
     "pennylane": "qhybrid.devices.pennylane:PennyLaneDevice",
     "default.mixed": "qhybrid.devices.pennylane_noise:MixedDevice",
     "aer": "qhybrid.devices.aer:AerDevice",
+    "runtime": "qhybrid.devices.runtime:RuntimeDevice",
 }
 """Shipped drivers by their short names."""
 
@@ -97,13 +99,20 @@ def device_spec(name: str) -> tuple[DeviceSpec, Path | None]:
     raise InputError(f"unknown device {name!r}; {did_you_mean(name, _names())}")
 
 
-def load_device(name: str, *, noise: NoiseModel | None = None, layout_seeds: int | None = None) -> Device:
+def load_device(
+    name: str,
+    *,
+    noise: NoiseModel | None = None,
+    layout_seeds: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Device:
     """Open a device by its name (see `device_spec`).
 
     Args:
         name: Of the device.
         noise: Noise that it simulates; None: none.
         layout_seeds: Transpiler seeds tried for each circuit; None: the driver's default.
+        options: Options of the driver that replace those of the device file.
 
     Raises:
         InputError: There is no such device, its file is wrong, it does not start here, or it takes no noise model.
@@ -113,7 +122,8 @@ def load_device(name: str, *, noise: NoiseModel | None = None, layout_seeds: int
     where = str(path) if path else f"device {name!r}"
     parameters = inspect.signature(driver).parameters
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    unknown = [key for key in spec.options if key not in parameters]
+    chosen = {**spec.options, **(options or {})}
+    unknown = [key for key in chosen if key not in parameters]
     if unknown and not takes_any:
         allowed = [key for key in parameters if key not in ("name", "noise")]
         raise InputError(f"{where}: unknown key 'options.{unknown[0]}'; {did_you_mean(unknown[0], allowed)}")
@@ -123,7 +133,7 @@ def load_device(name: str, *, noise: NoiseModel | None = None, layout_seeds: int
         raise InputError(f"{name} takes no noise model (noise = {noise.name!r}); {NOISY}")
     asked = {key: value for key, value in asked.items() if key in parameters}
     try:
-        device = driver(path.stem if path else name, **(spec.options | asked))
+        device = driver(path.stem if path else name, **(chosen | asked))
     except QHybridError:
         raise
     except Exception as error:

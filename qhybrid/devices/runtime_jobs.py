@@ -1,0 +1,337 @@
+"""The life of a hardware job: sent once, waited for, collected, by whichever process has the ledger's row.
+
+Whatever is only a matter of the line (no connection, 5xx, 429, a token that has expired, a reply cut short) never fails
+a job; only waiting ends, and the job goes on without us.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from qhybrid.devices.base import Estimates
+from qhybrid.devices.job_row import JobRow, now
+from qhybrid.devices.jobs import Ledger, write
+from qhybrid.devices.runtime_client import Client, Missing, Unreachable, reason_of, state_of
+from qhybrid.devices.runtime_pubs import pubs
+from qhybrid.devices.runtime_results import estimates
+from qhybrid.errors import QHybridError
+
+RESULT = "result.json"
+"""File of a job with its raw result."""
+LOOKUPS = (0.0, 1.0, 2.0)
+"""Seconds before each look for a job of which nobody knows whether the service took it."""
+POLL = (0.2, 15.0)
+"""Seconds between two questions, the first and the longest."""
+RETRY = (0.5, 30.0)
+"""The same after failures."""
+PATIENCE = 600.0
+"""Seconds for which sending is tried while the service cannot be reached."""
+ENDED = ("collected", "failed", "cancelled")
+
+Progress = Callable[[Sequence[JobRow], str, float], None]
+"""Called while waiting with the rows, what keeps us from hearing of them (or nothing), and the seconds waited."""
+
+
+class StillRunning(QHybridError):
+    """Waiting ended before the job did; the message says how to collect it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch of angles on its way through a machine: one job of the service, or the few that its limits make of it.
+
+    Args:
+        ledger: That has its rows.
+        client: The connection to the service.
+        tags: Of its parts, in order.
+        on_collect: Called once for each part whose result this process fetched.
+    """
+
+    ledger: Ledger
+    client: Client
+    tags: tuple[str, ...]
+    on_collect: Callable[[JobRow], None] = lambda row: None
+
+    @property
+    def rows(self) -> list[JobRow]:
+        """Its rows as the ledger has them."""
+        return [self.ledger.by_tag(tag) for tag in self.tags]
+
+    def refresh(self) -> list[JobRow]:
+        """Ask the service once, collect what is done, and return the rows.
+
+        Raises:
+            Unreachable: The service cannot be asked now.
+        """
+        return [_advance(self, row, send_it=False) for row in self.rows]
+
+    def result(self, *, timeout: float | None = None, progress: Progress | None = None) -> Estimates:
+        """Wait for the jobs and turn their results into expectation values.
+
+        Args:
+            timeout: Seconds to wait; None: as long as it takes; 0: ask once.
+            progress: Told after every question.
+
+        Returns:
+            Values and standard errors, shape (B, M), float64.
+
+        Raises:
+            StillRunning: Waiting ended.
+            QHybridError: A job failed, was cancelled or is lost; says IBM's reason.
+        """
+        started, asked, failed, trouble = time.monotonic(), _pauses(*POLL), _pauses(*RETRY), ""
+        states: list[str] = []
+        while True:
+            try:
+                rows = [_advance(self, row, send_it=True) for row in self.rows]
+                trouble, failed = "", _pauses(*RETRY)
+            except Unreachable as error:
+                rows, trouble = self.rows, str(error)
+            waited = time.monotonic() - started
+            if progress is not None:
+                progress(rows, trouble, waited)
+            if bad := next((row for row in rows if row.state in ("failed", "cancelled", "lost")), None):
+                raise QHybridError(_ending(bad))
+            if all(row.state == "collected" for row in rows):
+                return _joined([read_estimates(self.ledger, self.client, row) for row in rows])
+            if timeout is not None and waited >= timeout:
+                raise StillRunning(_still(rows, waited, trouble))
+            if states != (states := [row.state for row in rows]):
+                asked = _pauses(*POLL)
+            pause = next(failed if trouble else asked)
+            time.sleep(pause if timeout is None else min(pause, max(0.0, timeout - waited)))
+
+    def cancel(self) -> list[JobRow]:
+        """Cancel what has not ended, on the service and in the ledger."""
+        for row in self.rows:
+            if row.state in ENDED or row.state == "done":
+                continue
+            if row.state == "prepared" or self.ledger.claim(row.tag):
+                sent = [] if row.state == "prepared" else self.client.find(row.tag)
+            else:
+                sent = [{"id": row.job_id}] if row.job_id else self.client.find(row.tag)
+            for each in sent:
+                self.client.cancel(each["id"])
+            after = self.ledger.by_tag(row.tag)
+            ended = state_of(self.client.job(after.job_id)) if after.job_id else "cancelled"
+            self.ledger.set_state(row.tag, ended, error="cancelled here" if ended == "cancelled" else None)
+        return self.rows
+
+
+def collect(
+    row: JobRow,
+    ledger: Ledger,
+    *,
+    client: Client | None = None,
+    timeout: float | None = 0,
+    progress: Progress | None = None,
+) -> Estimates:
+    """Expectation values of a job from its row alone, in whatever process.
+
+    A job whose sender died is looked up by its tag, and sent only if the service has never seen it.
+
+    Args:
+        row: Any part of a batch; the whole batch is collected.
+        ledger: That it is in.
+        client: Connection to the service; None: a new one.
+        timeout: Seconds to wait; None: as long as it takes; 0: ask once.
+        progress: Told after every question.
+
+    Returns:
+        Values and standard errors of the whole batch, shape (B, M), float64.
+
+    Raises:
+        StillRunning: The job has not ended.
+        QHybridError: It failed, was cancelled or is lost.
+    """
+    parts = ledger.find(batch=row.batch) if row.batch else [row]
+    settings = row.settings
+    client = client or Client(settings.get("instance"), settings.get("channel"))
+    return Job(ledger, client, tuple(each.tag for each in parts)).result(timeout=timeout, progress=progress)
+
+
+def send(ledger: Ledger, client: Client, tag: str, *, patience: float = PATIENCE) -> JobRow:
+    """Send a job, unless another process does or the service has it already.
+
+    Args:
+        ledger: That has its row.
+        client: Connection to the service.
+        tag: The job's.
+        patience: Seconds for which it is tried while the service cannot be reached.
+
+    Returns:
+        Its row afterwards.
+
+    Raises:
+        Unreachable: Patience ended; the row stays, and the job can be sent later.
+        QHybridError: The service refuses the job.
+    """
+    was_lost = ledger.by_tag(tag).state == "lost"
+    row = ledger.claim(tag)
+    if row is None:
+        return ledger.by_tag(tag)
+    started, pauses = time.monotonic(), _pauses(*RETRY)
+    looks: Sequence[float] = LOOKUPS if row.attempts > 1 else ()
+    try:
+        while True:
+            try:
+                if looks and (found := _find(client, tag, looks)):
+                    return _taken(ledger, tag, str(found["id"]), found.get("session_id"))
+                if was_lost:
+                    return ledger.set_state(tag, "lost", owner=None)
+                return _post(ledger, client, row)
+            except Unreachable as error:
+                looks = LOOKUPS if error.status is None else LOOKUPS[:1]
+                row = ledger.set_state(tag, "submitting", attempts=row.attempts + 1)
+                if time.monotonic() - started >= patience:
+                    raise
+                time.sleep(next(pauses))
+    except BaseException:
+        ledger.set_state(tag, "submitting", owner=None)  # nobody is at it now
+        raise
+
+
+def read_estimates(ledger: Ledger, client: Client, row: JobRow) -> Estimates:
+    """Expectation values of a job that is collected, from its file, or from the service where that is damaged."""
+    return estimates(_raw(ledger, client, row), row.layout, row.shots)
+
+
+def _post(ledger: Ledger, client: Client, row: JobRow) -> JobRow:
+    settings = row.settings
+    backend = client.backend(row.backend)
+    blocs = pubs(ledger.files(row.tag), row)
+    try:
+        job_id, session_id = client.send(
+            backend,
+            row.layout["primitive"],
+            blocs,
+            tags=[*settings["job_tags"], row.tag],
+            options=settings["options"],
+            mode=settings["mode"],
+            session_id=row.session_id,
+            shots=row.shots,
+        )
+    except Unreachable:
+        raise
+    except QHybridError as error:
+        ledger.set_state(row.tag, "failed", error=str(error), finished=now(), owner=None)
+        raise
+    return _taken(ledger, row.tag, job_id, session_id)
+
+
+def _taken(ledger: Ledger, tag: str, job_id: str, session_id: str | None) -> JobRow:
+    return ledger.set_state(
+        tag, "queued", job_id=job_id, session_id=session_id, submitted=now(), owner=None, error=None
+    )
+
+
+def _find(client: Client, tag: str, looks: Sequence[float]) -> dict[str, Any] | None:
+    """The service's job with a tag; a second one, of a submission that was repeated, is cancelled."""
+    order = ("done", "running", "queued", "failed", "cancelled")
+    for pause in looks:
+        time.sleep(pause)
+        if found := sorted(client.find(tag), key=lambda each: order.index(state_of(each))):
+            for double in found[1:]:
+                if state_of(double) in ("running", "queued"):
+                    client.cancel(double["id"])
+            return found[0]
+    return None
+
+
+def _advance(job: Job, row: JobRow, *, send_it: bool) -> JobRow:
+    """Take a row as far as the service lets it go now."""
+    ledger, client = job.ledger, job.client
+    if row.state in ("prepared", "submitting", "lost") and send_it:
+        row = send(ledger, client, row.tag, patience=0)
+    if row.state in ("queued", "running"):
+        assert row.job_id is not None
+        try:
+            said = client.job(row.job_id)
+        except Missing as error:
+            return ledger.set_state(row.tag, "lost", error=str(error))
+        state = state_of(said)
+        ended = {} if state in ("queued", "running") else {"finished": now()}
+        reason = reason_of(said) if state in ("failed", "cancelled") else None
+        row = ledger.set_state(row.tag, state, error=reason, **ended)
+    if row.state == "done":
+        row = _fetch(job, row)
+    return row
+
+
+def _fetch(job: Job, row: JobRow) -> JobRow:
+    """Save the raw result of a job that is done, check it, and learn what it cost."""
+    ledger, client = job.ledger, job.client
+    assert row.job_id is not None
+    if row.attempts > 1:
+        _find(client, row.tag, LOOKUPS[:1])
+    estimates(_raw(ledger, client, row), row.layout, row.shots)
+    job_id = row.job_id
+    row = ledger.set_state(
+        row.tag,
+        "collected",
+        collected=now(),
+        usage=_asked(lambda: client.usage(job_id)),
+        calibration_at_collect=_asked(lambda: client.calibration(client.backend(row.backend), refresh=True)),
+    )
+    job.on_collect(row)
+    return row
+
+
+def _asked(question: Callable[[], Any]) -> Any:
+    """An answer that is good to have; None without one, as of a machine that was retired meanwhile."""
+    for pause, _ in zip(_pauses(*RETRY), range(3), strict=False):
+        try:
+            return question()
+        except Unreachable:
+            time.sleep(pause)
+        except QHybridError:
+            return None
+    return None
+
+
+def _raw(ledger: Ledger, client: Client, row: JobRow) -> str:
+    """The raw result, from its file if that is whole; else fetched, and on the disk before it is used."""
+    path = ledger.files(row.tag) / RESULT
+    try:
+        text = path.read_text(encoding="utf-8")
+        json.loads(text)
+        return text
+    except (OSError, ValueError):
+        pass
+    assert row.job_id is not None
+    text = client.result(row.job_id)
+    write(path, text.encode("utf-8"))
+    return text
+
+
+def _joined(parts: Sequence[Estimates]) -> Estimates:
+    return Estimates(torch.cat([each.values for each in parts]), torch.cat([each.stderr for each in parts]))
+
+
+def _pauses(first: float, longest: float) -> Iterator[float]:
+    """Growing pauses, each a little random so that many processes do not ask at once."""
+    while True:
+        yield first * random.uniform(0.75, 1.25)
+        first = min(longest, 1.5 * first)
+
+
+def _ending(row: JobRow) -> str:
+    job = f"job {row.job_id or row.tag} on {row.backend}"
+    if row.state == "lost":
+        return f"{job} is lost: {row.error}; `qhybrid jobs forget {row.tag}` drops it"
+    return f"{job} {'was cancelled' if row.state == 'cancelled' else 'failed'}: {row.error}"
+
+
+def _still(rows: Sequence[JobRow], waited: float, trouble: str) -> str:
+    open_rows = [row for row in rows if row.state not in ENDED]
+    what = ", ".join(f"{row.job_id or row.tag} is {row.state}" for row in open_rows)
+    trouble = f" ({trouble})" if trouble else ""
+    return (
+        f"after {waited:.0f} s job {what} on {rows[0].backend}{trouble}; it goes on without this process: "
+        f"`qhybrid jobs collect {open_rows[0].tag}` collects it"
+    )

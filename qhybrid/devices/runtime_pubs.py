@@ -1,0 +1,68 @@
+"""What is sent: circuits as QPY and angles as NPZ on the disk, PUBs for the primitives."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qiskit import QuantumCircuit, qpy
+from qiskit.quantum_info import SparsePauliOp
+
+from qhybrid.devices.job_row import JobRow
+from qhybrid.devices.runtime_results import bases_of
+from qhybrid.errors import InputError
+
+CIRCUITS, ANGLES = "circuits.qpy", "angles.npz"
+"""Files of a job."""
+
+
+def packed(circuits: Sequence[QuantumCircuit]) -> bytes:
+    """Circuits as QPY."""
+    with io.BytesIO() as file:
+        qpy.dump(list(circuits), file)
+        return file.getvalue()
+
+
+def pubs(folder: Path, row: JobRow) -> list[Any]:
+    """The PUBs of a job from its files, one for each measurement basis.
+
+    Args:
+        folder: With the job's files.
+        row: The job.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+    try:
+        with (folder / CIRCUITS).open("rb") as file:
+            circuits = qpy.load(file)
+        with (folder / ANGLES).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            angles = arrays["angles"]
+    except Exception as error:  # qpy and NumPy raise a dozen kinds for damaged files
+        raise InputError(f"{folder}: the files of job {row.tag} are damaged ({type(error).__name__})") from None
+    if row.layout["primitive"] == "sampler":
+        return [(circuit, _of(circuit, angles), row.shots) for circuit in circuits]
+    return [
+        (circuit, [[operator] for operator in _operators(circuit, row, index)], _of(circuit, angles))
+        for index, circuit in enumerate(circuits)
+    ]
+
+
+def _of(circuit: QuantumCircuit, angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The columns of the angles that a circuit uses, in the order of its parameters."""
+    return angles[:, [int(parameter.index) for parameter in circuit.parameters]]
+
+
+def _operators(circuit: QuantumCircuit, row: JobRow, index: int) -> list[Any]:
+    """The observables of a basis, which the circuit turns into Z, on the physical qubits where they are measured."""
+    basis, places = bases_of(row.layout)[index], row.layout["measured"][index]
+    qubit = dict(zip(basis.wires, places, strict=True))
+    words = [row.layout["observables"][member].split() for member in basis.members]
+    return [
+        SparsePauliOp.from_sparse_list(
+            [("Z" * len(word), [qubit[int(factor[1:])] for factor in word], 1.0)], num_qubits=circuit.num_qubits
+        )
+        for word in words
+    ]
