@@ -149,7 +149,7 @@ def test_unknown_devices_suggest_the_nearest() -> None:
 
 def test_a_plugin_that_does_not_start_says_why() -> None:
     with pytest.raises(InputError, match=r"'qiskit\.remote' does not start here: .*backend"):
-        load_device("qiskit.remote")
+        PennyLaneDevice("qiskit.remote")
     with pytest.raises(InputError, match=r"does not start here: .*nonsense"):
         PennyLaneDevice("lightning.qubit", nonsense=3)
 
