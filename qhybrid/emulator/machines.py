@@ -40,11 +40,6 @@ class Machine:
         """Shots that one circuit may take."""
         return int(self.configuration.get("max_shots") or 100_000)
 
-    @property
-    def max_circuits(self) -> int:
-        """PUBs that one job may hold."""
-        return int(self.configuration.get("max_experiments") or 300)
-
     @cached_property
     def calibrated(self) -> datetime:
         """When the snapshot was taken."""

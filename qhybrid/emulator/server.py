@@ -26,7 +26,8 @@ from qhybrid.emulator.sessions import Sessions
 from qhybrid.errors import InputError, QHybridError, did_you_mean
 
 ADDRESS = "127.0.0.1"
-MAX_BODY = 2**28
+MAX_BODY = 50_000_000
+"""IBM's limit of a job (https://quantum.cloud.ibm.com/docs/guides/job-limits)."""
 IDLE_SECONDS = 300
 
 

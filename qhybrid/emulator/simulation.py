@@ -29,6 +29,8 @@ DEFAULT_PRECISION = 0.015625
 EXACT_QUBITS = 10
 """Up to here the noise is simulated by density matrices, which are faster; beyond, by a random trajectory a shot."""
 MAX_QUBITS = 24
+MAX_EXECUTIONS = 10_000_000
+"""IBM's limit of a sampler job (https://quantum.cloud.ibm.com/docs/guides/job-limits)."""
 MAX_OPERATIONS = 2**20
 """Operations, over all circuits, in one call of Aer (see `devices/aer.py`)."""
 REPETITION_DELAY = 250e-6
@@ -100,16 +102,23 @@ def check_params(machine: Machine, program: str, params: dict[str, Any]) -> str 
     pubs = params.get("pubs")
     if not isinstance(pubs, list) or not pubs:
         return "params.pubs: a job needs at least one PUB"
-    if len(pubs) > machine.max_circuits:
-        return (
-            f"The number of PUBs in the job ({len(pubs)}) exceeds the maximum of {machine.name}: {machine.max_circuits}"
-        )
-    if program == "sampler":
-        for pub in pubs:
-            shots = _shots(pub, params.get("options") or {})
-            if not 1 <= shots <= machine.max_shots:
-                return f"The number of shots ({shots}) is not in the range 1 to {machine.max_shots} of {machine.name}"
+    if program != "sampler":
+        return None
+    options, executions = params.get("options") or {}, 0
+    for pub in pubs:
+        shots = _shots(pub, options)
+        if not 1 <= shots <= machine.max_shots:
+            return f"The number of shots ({shots}) is not in the range 1 to {machine.max_shots} of {machine.name}"
+        executions += shots * _rows(pub)
+    if executions > MAX_EXECUTIONS:
+        return f"The job has {executions} executions (parameter sets times shots); the maximum is {MAX_EXECUTIONS}"
     return None
+
+
+def _rows(pub: list[Any]) -> int:
+    """Parameter sets of a PUB."""
+    values = np.asarray(pub[1]) if len(pub) > 1 and pub[1] is not None else np.zeros(0)
+    return max(1, math.prod(values.shape[:-1]))
 
 
 def _shots(pub: list[Any], options: dict[str, Any]) -> int:
@@ -210,10 +219,10 @@ def sample(
     for start in range(0, len(rows), length):
         piece = rows[start : start + length]
         for offset, counts in enumerate(_counts(simulator, circuit, piece, shots, generator)):
-            words = np.repeat(np.array(list(counts), dtype=object), list(counts.values()))
-            generator.shuffle(words)
-            for bit in range(circuit.num_clbits):
-                outcomes[start + offset, :, bit] = np.array([word >> bit & 1 for word in words], dtype=bool)
+            words = np.array(list(counts), dtype=np.int64 if circuit.num_clbits < 63 else object)
+            table = ((words[:, None] >> np.arange(circuit.num_clbits)) & 1).astype(bool)
+            order = generator.permutation(np.repeat(np.arange(len(words)), list(counts.values())))
+            outcomes[start + offset] = table[order]
     return outcomes
 
 
