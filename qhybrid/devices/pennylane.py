@@ -16,6 +16,7 @@ from torch import Tensor
 from qhybrid.circuits.circuit import Circuit, Gate
 from qhybrid.circuits.observables import measurement_bases
 from qhybrid.devices.base import AdjointDevice, Capabilities, Estimates, Program, check_shots, check_size
+from qhybrid.devices.plugins import check_credentials, is_analytic, missing_plugin, reason
 from qhybrid.devices.sampling import sample_expectations, shot_error
 from qhybrid.errors import InputError, QHybridError, did_you_mean
 
@@ -27,6 +28,7 @@ _ROTATIONS |= {"crx": qml.CRX, "cry": qml.CRY, "crz": qml.CRZ}
 _ROTATIONS |= {"rxx": qml.IsingXX, "ryy": qml.IsingYY, "rzz": qml.IsingZZ}
 _PAULIS = {"X": qml.X, "Y": qml.Y, "Z": qml.Z}
 _STATEVECTOR_DEVICES = ("default.qubit", "lightning.qubit", "lightning.kokkos", "lightning.gpu")
+SAMPLING = ("exact", "device")
 _SINGLE_THREAD_QUBITS = 12
 """Up to this size Lightning runs on one thread: waking its OpenMP pool costs more than the circuit, and hundreds of
 times more where other programs use the cores."""
@@ -35,34 +37,44 @@ times more where other programs use the cores."""
 class PennyLaneDevice(AdjointDevice):
     """A device of PennyLane or of one of its plug-ins.
 
-    Statevector simulators draw shots from their exact outcome probabilities, so that a seed means the same on each;
-    other devices take shots themselves.
+    A batch is one call of the device's `execute`. Plug-ins that send batches to a cloud only when told to (Braket's
+    `parallel`) are told to.
 
     Args:
         name: The name that the user gave.
         device: PennyLane's name of the device; None means `name`.
+        sampling: "exact" draws shots from the exact outcome probabilities of a statevector simulator, so that a seed
+            means the same on each; "device" lets the device take its own. Other devices always take their own.
         **options: Passed to `qml.device`.
 
     Raises:
-        InputError: PennyLane has no such device installed, or it does not start; says which are installed.
+        InputError: PennyLane has no such device installed, or it does not start; says which are installed, which
+            extra installs it, or where its credentials come from.
     """
 
-    def __init__(self, name: str, *, device: str | None = None, **options: Any) -> None:
+    def __init__(self, name: str, *, device: str | None = None, sampling: str = "exact", **options: Any) -> None:
         super().__init__(name)
         self.short_name = device or name
         self._options = options
         self._devices: dict[int, Any] = {}
+        if sampling not in SAMPLING:
+            raise InputError(f"device {name!r}: options.sampling = {sampling!r}; {did_you_mean(sampling, SAMPLING)}")
         if self.short_name not in qml.plugin_devices:
-            raise InputError(f"unknown device {self.short_name!r}; {did_you_mean(self.short_name, installed())}")
+            unknown = f"unknown device {self.short_name!r}; {did_you_mean(self.short_name, installed())}"
+            raise InputError(missing_plugin(name, self.short_name) or unknown)
+        check_credentials(name, self.short_name, options)
+        if _takes(self.short_name, "parallel"):
+            self._options = {"parallel": True} | options
         methods = ["parameter-shift", "spsa"]
         if self.short_name == "default.qubit":
             methods.insert(0, "backprop")
         elif self.short_name.startswith("lightning."):
             methods.insert(0, "adjoint")
         self.is_statevector = self.short_name in _STATEVECTOR_DEVICES
+        self.draws_exactly = sampling == "exact" and (self.is_statevector or self.short_name == "braket.local.qubit")
         self.capabilities = Capabilities(
             diff_methods=tuple(methods),
-            analytic=not self.short_name.startswith("qiskit."),  # these sample even where no shots are asked for
+            analytic=is_analytic(self.short_name, options),
             state_preparation=self.is_statevector or self.short_name in ("default.mixed", "reference.qubit"),
         )
         self._open(1)  # says at once if it does not start here
@@ -81,16 +93,13 @@ class PennyLaneDevice(AdjointDevice):
         bases = measurement_bases(program.circuit.observables)
         self.tracker.count(circuits=len(angles) * (len(bases) if shots else 1), shots=shots)
         if shots is None:
-            return Estimates.exact(self._execute(program, angles, factory.expectations).to(angles))
-        if self.is_statevector:
-            measured = [[qml.probs(wires=range(program.circuit.n_qubits))]] * len(bases)
-            tables = [
-                self._execute(program, angles.detach(), probabilities, rotation).numpy()
-                for probabilities, rotation in zip(measured, factory.basis_rotations, strict=True)
-            ]
-            estimates = sample_expectations(tables, program.circuit, shots, seed)
+            return Estimates.exact(self._execute(program, angles, factory.expectations)[0].to(angles))
+        if self.draws_exactly:
+            measured = [qml.probs(wires=range(program.circuit.n_qubits))]
+            tables = self._execute(program, angles.detach(), measured, factory.basis_rotations)
+            estimates = sample_expectations([each.numpy() for each in tables], program.circuit, shots, seed)
             return Estimates(estimates.values.to(angles), estimates.stderr.to(angles))
-        values = self._execute(program, angles.detach(), factory.expectations, shots=shots, seed=seed)
+        values = self._execute(program, angles.detach(), factory.expectations, shots=shots, seed=seed)[0]
         errors = torch.from_numpy(shot_error(values.numpy(), shots))
         return Estimates(values.to(angles), errors.to(angles))
 
@@ -157,52 +166,61 @@ class PennyLaneDevice(AdjointDevice):
         program: Program,
         angles: Tensor,
         measurements: Sequence[Any],
-        rotation: Sequence[Any] = (),
+        rotations: Sequence[Sequence[Any]] = ((),),
         *,
         shots: int | None = None,
         seed: int | None = None,
-    ) -> Tensor:
-        """Run one batch of tapes and lay the results out as (B, number of values)."""
+    ) -> list[Tensor]:
+        """Run a batch of tapes, once for each measurement basis, in one call: for each basis (B, number of values)."""
         device = self._open(program.circuit.n_qubits, seed=seed)
         factory: TapeFactory = program.compiled
-        if self.short_name == "default.qubit":
-            tape = factory.tape(angles, measurements, rotation)
+        if self.short_name == "default.qubit" and shots is None:
+            broadcast = tuple(factory.tape(angles, measurements, rotation) for rotation in rotations)
             config = qml.devices.ExecutionConfig(gradient_method="backprop", interface="torch")
             with _few_threads(program.circuit.n_qubits):
-                results = device.execute((tape,), config)[0]
-            results = results if isinstance(results, tuple) else (results,)
-            return torch.stack(list(results), dim=1) if results[0].dim() == 1 else results[0]
-        tapes = [factory.tape(row, measurements, rotation, shots=shots) for row in np.asarray(angles.detach().cpu())]
+                results = device.execute(broadcast, config)
+            return [_batch_first(each if isinstance(each, tuple) else (each,)) for each in results]
+        rows = np.asarray(angles.detach().cpu())
+        tapes = [factory.tape(row, measurements, rotation, shots=shots) for rotation in rotations for row in rows]
         with _few_threads(program.circuit.n_qubits):
-            if self.is_statevector:
+            if self.is_statevector and shots is None:
                 results = device.execute(tapes)
             else:
                 try:
                     results = qml.execute(tapes, device, diff_method=None)
                 except Exception as error:  # whatever a plug-in raises: say which one it was
-                    reason = f"{type(error).__name__}: {_first_line(error)}"
-                    raise QHybridError(f"device {self.name!r} failed on {program.circuit.name}: {reason}") from error
-        return torch.from_numpy(np.reshape(np.asarray(results, dtype=float), (len(tapes), -1)))
+                    why = f"{type(error).__name__}: {reason(error)}"
+                    raise QHybridError(f"device {self.name!r} failed on {program.circuit.name}: {why}") from error
+        table = np.reshape(np.asarray(results, dtype=float), (len(rotations), len(rows), -1))
+        return list(torch.from_numpy(table))
 
     def _open(self, n_wires: int, *, seed: int | None = None) -> Any:
         """The PennyLane device with this number of wires, opened once (afresh for a seed, if it takes one)."""
-        if seed is not None and not self.is_statevector and _takes_seed(self.short_name):
+        if seed is not None and not self.draws_exactly and _takes(self.short_name, "seed"):
             return qml.device(self.short_name, wires=n_wires, seed=seed, **self._options)
         if n_wires not in self._devices:
             try:
                 self._devices[n_wires] = qml.device(self.short_name, wires=n_wires, **self._options)
             except Exception as error:
-                raise InputError(f"device {self.name!r} does not start here: {_first_line(error)}") from None
+                raise InputError(f"device {self.name!r} does not start here: {reason(error)}") from None
         return self._devices[n_wires]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _batch_first(results: Sequence[Tensor]) -> Tensor:
+    """One table (B, number of values) of the results of a broadcast tape."""
+    return torch.stack(list(results), dim=1) if results[0].dim() == 1 else results[0]
 
 
 @cache
-def _takes_seed(short_name: str) -> bool:
-    return "seed" in inspect.signature(qml.plugin_devices[short_name].load()).parameters
+def _takes(short_name: str, option: str) -> bool:
+    """Whether a plug-in takes an option, itself or through the keywords that it hands to its base class."""
+    for each in qml.plugin_devices[short_name].load().__mro__:
+        parameters = inspect.signature(each.__init__).parameters
+        if option in parameters:
+            return True
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return False
+    return False
 
 
 @cache
