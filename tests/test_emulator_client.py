@@ -124,6 +124,18 @@ def test_expectation_values_broadcast_and_come_with_their_errors(backend: IBMBac
     assert "not simulated" in job.logs()
 
 
+def test_circuits_without_parameters(backend: IBMBackend) -> None:
+    circuit = QuantumCircuit(127)
+    circuit.x(3)
+    result = (
+        EstimatorV2(backend).run([(circuit, ["I" * 123 + "ZIII", {"I" * 123 + "ZIII": -2.0, "I" * 127: 1.0}])]).result()
+    )
+    np.testing.assert_allclose(result[0].data.evs, [-1, 3], atol=0.2)
+    circuit.measure_all()
+    data = SamplerV2(backend).run([(circuit.copy_empty_like(), None, 7)]).result()[0].data
+    assert data.meas.get_counts() == {"0" * 127: 7}
+
+
 def test_the_machine_is_that_of_the_snapshot(service: QiskitRuntimeService, backend: IBMBackend) -> None:
     fake = FakeBrisbane()
     assert backend.num_qubits == 127

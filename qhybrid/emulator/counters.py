@@ -23,6 +23,7 @@ class Counters:
         self._lock = threading.Lock()
         kept = read_json(self._path) if self._path.exists() else {}
         self._values: dict[str, int] = dict.fromkeys(NAMES, 0) | kept
+        write_json(self._path, self._values)
 
     def add(self, name: str, number: int = 1) -> None:
         """Count."""

@@ -9,13 +9,6 @@ from qiskit.circuit import ClassicalRegister
 
 from qhybrid.emulator.isa import CutCircuit
 
-AXES = {"X": "X", "+": "X", "-": "X", "Y": "Y", "r": "Y", "l": "Y", "Z": "Z", "0": "Z", "1": "Z"}
-VALUES = {
-    "X": (1, -1), "Y": (1, -1), "Z": (1, -1), "+": (1, 0), "-": (0, 1), "r": (1, 0), "l": (0, 1), "0": (1, 0),
-    "1": (0, 1),
-}  # fmt: skip
-"""Value of a factor of an observable for the outcomes 0 and 1 in its basis."""
-
 Basis = dict[int, str]
 """Physical qubit -> the axis that it is measured along."""
 
@@ -34,12 +27,12 @@ class Readings:
 
 
 def axes(term: str) -> Basis:
-    """The basis of one product of factors, its last letter for qubit 0."""
-    return {qubit: AXES[letter] for qubit, letter in enumerate(reversed(term)) if letter != "I"}
+    """The basis of a word of Pauli operators, its last letter for qubit 0."""
+    return {qubit: letter for qubit, letter in enumerate(reversed(term)) if letter != "I"}
 
 
 def bases(observables: Iterable[Mapping[str, float]]) -> list[Basis]:
-    """Few bases, greedily found, of which every term fits into one."""
+    """Few bases, greedily found, of which every word fits into one."""
     terms = sorted({term for observable in observables for term in observable}, key=lambda t: (t.count("I"), t))
     found: list[Basis] = []
     for needed in map(axes, terms):
@@ -74,12 +67,12 @@ def rotated(small: CutCircuit, basis: Basis) -> CutCircuit:
 
 
 def estimate(observable: Mapping[str, float], row: int, readings: Sequence[Readings]) -> tuple[float, float]:
-    """Expectation value of a sum of products, and its standard error.
+    """Expectation value of a sum of Pauli words, and its standard error.
 
     Args:
-        observable: Product -> coefficient.
+        observable: Word -> coefficient.
         row: Of the parameter values.
-        readings: Shots in bases of which every product fits into one.
+        readings: Shots in bases of which every word fits into one.
     """
     value, variance = 0.0, 0.0
     left = dict(observable)
@@ -90,14 +83,11 @@ def estimate(observable: Mapping[str, float], row: int, readings: Sequence[Readi
         if not here:
             continue
         outcomes = reading.outcomes[row]
-        place = {qubit: bit for bit, qubit in enumerate(reading.basis)}
+        places = {qubit: bit for bit, qubit in enumerate(reading.basis)}
         total = np.zeros(len(outcomes))
         for term in here:
-            product = np.full(len(outcomes), float(np.real(left.pop(term))))
-            for qubit, letter in enumerate(reversed(term)):
-                if letter != "I":
-                    product *= np.array(VALUES[letter])[outcomes[:, place[qubit]].astype(int)]
-            total += product
+            parity = np.bitwise_xor.reduce(outcomes[:, [places[qubit] for qubit in axes(term)]], axis=1)
+            total += float(np.real(left.pop(term))) * (1 - 2 * parity.astype(float))
         value += float(total.mean())
         variance += float(total.var()) / len(outcomes)
     return value, float(np.sqrt(variance))

@@ -118,7 +118,7 @@ def check_params(machine: Machine, program: str, params: dict[str, Any]) -> str 
 def _rows(pub: list[Any]) -> int:
     """Parameter sets of a PUB."""
     values = np.asarray(pub[1]) if len(pub) > 1 and pub[1] is not None else np.zeros(0)
-    return max(1, math.prod(values.shape[:-1]))
+    return max(1, int(np.prod(values.shape[:-1])))
 
 
 def _shots(pub: list[Any], options: dict[str, Any]) -> int:
@@ -138,7 +138,8 @@ def _sampler_pub(
     circuit, shots = coerced.circuit, coerced.shots
     check_isa(circuit, target)
     small = cut(circuit, machine.noise, target)
-    rows = coerced.parameter_values.as_array(circuit.parameters).reshape(-1, circuit.num_parameters)
+    rows = coerced.parameter_values.as_array(circuit.parameters)
+    rows = rows.reshape(math.prod(coerced.shape), circuit.num_parameters)
     outcomes = sample(small, rows, shots, generator)  # (rows, shots, bits)
     bill.add(len(rows), shots, small.seconds)
     fields = {}
@@ -167,10 +168,12 @@ def _estimator_pub(
     if circuit.num_clbits:
         raise JobFailure("An estimator circuit may not hold measurements or classical bits.", 8004)
     shape = coerced.shape
+    if any(set(word) - set("IXYZ") for observable in np.ravel(coerced.observables) for word in observable):
+        raise JobFailure("Observables alphabet is limited to I, X, Y, Z.", 8004)
     table = np.broadcast_to(np.asarray(coerced.observables, dtype=object), shape).reshape(-1)
-    values = coerced.parameter_values.as_array(circuit.parameters)
-    rows = values.reshape(-1, circuit.num_parameters)
-    index = np.broadcast_to(np.arange(len(rows)).reshape(values.shape[:-1]), shape).reshape(-1)
+    given = coerced.parameter_values.shape
+    rows = coerced.parameter_values.as_array(circuit.parameters).reshape(math.prod(given), circuit.num_parameters)
+    index = np.broadcast_to(np.arange(len(rows)).reshape(given), shape).reshape(-1)
     measured = bases(table)
     also = {qubit for basis in measured for qubit in basis}
     small = cut(circuit, machine.noise, target, also)
@@ -211,7 +214,7 @@ def sample(
             f"The circuit uses {circuit.num_qubits} qubits; the qhybrid emulator simulates at most {MAX_QUBITS}.", 8004
         )
     outcomes = np.zeros((len(rows), shots, circuit.num_clbits), dtype=bool)
-    if not circuit.num_clbits or not len(rows):
+    if not len(rows) or "measure" not in circuit.count_ops():
         return outcomes
     method = "density_matrix" if circuit.num_qubits <= EXACT_QUBITS else "statevector"
     simulator = AerSimulator(method=method, noise_model=small.noise)
