@@ -1,6 +1,7 @@
 """PennyLane devices by their own names: `default.qubit`, `lightning.*`, and any other that is installed."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -191,8 +192,13 @@ class PennyLaneDevice(AdjointDevice):
                 except Exception as error:  # whatever a plug-in raises: say which one it was
                     why = f"{type(error).__name__}: {reason(error)}"
                     raise QHybridError(f"device {self.name!r} failed on {program.circuit.name}: {why}") from error
-        table = np.reshape(np.asarray(results, dtype=float), (len(rotations), len(rows), -1))
-        return list(torch.from_numpy(table))
+        width = sum(math.prod(each.shape(None, program.circuit.n_qubits)) for each in measurements)
+        table = np.asarray(results, dtype=float)
+        if table.size != len(tapes) * width:  # a dry run, for example
+            raise QHybridError(
+                f"device {self.name!r} gave {table.size} values where {len(tapes) * width} were asked for"
+            )
+        return list(torch.from_numpy(np.reshape(table, (len(rotations), len(rows), width))))
 
     def _open(self, n_wires: int, *, seed: int | None = None) -> Any:
         """The PennyLane device with this number of wires, opened once (afresh for a seed, if it takes one)."""
