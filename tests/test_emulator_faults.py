@@ -1,5 +1,6 @@
 """What goes wrong on purpose, and what survives it."""
 
+import errno
 import http.client
 import json
 import os
@@ -10,11 +11,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from cryptography.x509 import load_pem_x509_certificate
 from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import (
     IBMBackend,
@@ -159,6 +162,19 @@ def test_a_calibration_changes(emulator: RunningEmulator, backend: IBMBackend) -
     assert backend.properties(datetime=after.replace(month=2)).last_update_date == before
 
 
+def test_a_full_disk_is_an_error_and_not_the_end(
+    emulator: RunningEmulator, backend: IBMBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qhybrid.emulator.jobs.write_atomically", full)
+        with pytest.raises(IBMRuntimeError, match="cannot use its folder"):
+            submit(backend)
+    assert submit(backend).result()[0].data.c.num_shots == 100
+
+
 def test_only_ibms_hosts_are_reached(emulator: RunningEmulator, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(requests.exceptions.ProxyError, match="403"):
         requests.get("https://example.com", timeout=5)
@@ -173,10 +189,12 @@ def test_only_ibms_hosts_are_reached(emulator: RunningEmulator, capfd: pytest.Ca
 
 def test_keys_are_private_and_one_server_has_a_folder(emulator: RunningEmulator) -> None:
     for path in emulator.state.iterdir():
-        if b"PRIVATE" in path.read_bytes() if path.is_file() else False:
+        if path.is_file() and b"PRIVATE" in path.read_bytes():
             assert path.stat().st_mode & 0o777 == 0o600
     assert (emulator.state / "tokens.key").stat().st_mode & 0o777 == 0o600
     assert b"PRIVATE" not in Path(emulator.environment["REQUESTS_CA_BUNDLE"]).read_bytes()
+    authority = load_pem_x509_certificate((emulator.state / "ca.pem").read_bytes())
+    assert authority.not_valid_after_utc < datetime.now(UTC) + timedelta(days=3)
     with (
         pytest.raises(QHybridError, match="another emulator uses"),
         running_emulator(backends=["FakeManila"], state=emulator.state),

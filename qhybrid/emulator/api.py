@@ -1,5 +1,6 @@
 """What IBM's hosts answer: identity, global search, catalog, and the runtime service (API version 2025-05-01)."""
 
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
@@ -113,6 +114,9 @@ class Api:
             return routes[path[0]](request, path[1:])
         except ValueError as problem:
             return error(400, 1221, f"The request is not valid: {problem}")
+        except OSError as problem:
+            print(f"qhybrid emulator: {problem}", file=sys.stderr)
+            return error(507, 9999, "Internal error: the emulator cannot use its folder.")
 
     def _fault(self, request: Request, path: tuple[str, ...]) -> Reply | None:
         """What goes wrong with a request before it is looked at."""

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sys
 import threading
 import time
 import traceback
@@ -166,8 +167,13 @@ class Jobs:
         with self._changed:
             wait = self._faults.now.run_seconds - (time.monotonic() - started)
             self._changed.wait_for(lambda: self._stopping or self._ended(record), max(wait, 0))
-            if not self._stopping and not self._ended(record):
+            if self._stopping or self._ended(record):
+                return
+            try:
                 finish()
+            except OSError as problem:  # a full disk: the next job may fit
+                record["state"] = {"status": "Failed", "reason": f"Not saved: {problem.strerror}", "reasonCode": 9999}
+                print(f"qhybrid emulator: job {record['id']} is not saved: {problem}", file=sys.stderr)
 
     def _next(self, machine: Machine) -> Record | None:
         """Wait for the oldest job that may run now; None: stopped."""
