@@ -60,6 +60,15 @@ def test_each_profile_starts_or_says_what_is_missing(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@needs_braket
+def test_aws_keys_without_a_region_are_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "marked-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "marked-secret")
+    with pytest.raises(InputError) as caught:
+        load_device("braket.iqm")
+    assert str(caught.value) == "device 'braket.iqm' needs an AWS region: set AWS_REGION, for example to us-east-1"
+
+
 @pytest.mark.parametrize("name", [each for each in PROFILES if each != "braket.local.qubit"])
 def test_profiles_of_clouds_sample(name: str) -> None:
     spec, _ = device_spec(name)
