@@ -181,7 +181,7 @@ class Ledger:
             terms.append(f"state IN ({', '.join('?' * len(states))})")
             values += states
         where = f"WHERE {' AND '.join(terms)} " if terms else ""
-        return self._read(f"{where}ORDER BY created DESC, batch, part", values)
+        return self._read(f"{where}ORDER BY {'part' if batch else 'created DESC, batch, part'}", values)
 
     def forget(self, tag: str) -> None:
         """Delete a job and its files here; on the service it stays.

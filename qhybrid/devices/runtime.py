@@ -16,7 +16,7 @@ from torch import Tensor
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.transpile import OPTIMIZATION_LEVEL, IsaCircuit, isa_circuits
 from qhybrid.devices.base import LAYOUT_SEEDS, Capabilities, Device, Estimates, Program, check_shots
-from qhybrid.devices.job_row import JobRow
+from qhybrid.devices.job_row import JobRow, now
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime_client import Client
 from qhybrid.devices.runtime_jobs import Job, Progress, send
@@ -267,7 +267,7 @@ class RuntimeDevice(Device):
         compiled: RuntimeProgram = program.compiled
         length = self._rows_a_job(program, shots)
         parts = [rows[start : start + length] for start in range(0, len(rows), length)]
-        batch = f"batch-{secrets.token_hex(8)}"
+        batch, created = f"batch-{secrets.token_hex(8)}", now()
         measured = [[each.qubits[place] for place in each.measured.values()] for each in compiled.isa]
         entries, files = [], {}
         for index, part in enumerate(parts):
@@ -279,6 +279,7 @@ class RuntimeDevice(Device):
                 digest=digest,
                 circuits=len(part) * len(compiled.circuits),
                 shots=shots,
+                created=created,
                 batch=batch,
                 part=index,
                 parts=len(parts),

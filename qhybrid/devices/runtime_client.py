@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from qiskit.providers.exceptions import QiskitBackendNotFoundError
 from qiskit_ibm_runtime import Batch, EstimatorV2, QiskitRuntimeService, SamplerV2, Session
 from requests import RequestException
 from requests.adapters import HTTPAdapter
@@ -88,7 +89,11 @@ class Client:
                 known = {path.parent.name for path in packaged_snapshots().values()}
                 retired = " (IBM had one, and may have retired it)" if name.removeprefix("ibm_") in known else ""
                 raise InputError(f"your account has no backend {name!r}{retired}; {did_you_mean(name, found)}")
-            self._backends[name] = self._open().backend(name)
+            try:
+                self._backends[name] = self._open().backend(name)
+            except QiskitBackendNotFoundError:  # it is there: the client keeps quiet about calls of its own that fail
+                self._service = None
+                raise Unreachable("cannot find the machine at IBM now", None) from None
             return self._backends[name]
 
     def target(self, backend: Any) -> Any:
