@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from qhybrid.devices import runtime, runtime_jobs
 from qhybrid.devices.base import Program
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime import RuntimeDevice
-from qhybrid.devices.runtime_client import Client
+from qhybrid.devices.runtime_client import Client, state_of
 from qhybrid.devices.runtime_jobs import StillRunning, collect
 from qhybrid.devices.runtime_results import counts
 from qhybrid.devices.spec import load_device
@@ -216,6 +217,35 @@ def test_cancel(device: RuntimeDevice, program: Program, emulator: RunningEmulat
         job.result()
 
 
+def test_cancel_what_a_dead_process_may_have_sent(
+    device: RuntimeDevice, program: Program, emulator: RunningEmulator
+) -> None:
+    emulator.set_faults(queue_seconds=5.0)
+    job = device.submit(program, angles(program.circuit, 1), shots=10)
+    (row,) = job.rows
+    dead = replace(row, state="submitting", owner=None, job_id=None)
+    device.ledger.forget(row.tag)
+    device.ledger.add([dead], {})
+    (row,) = job.cancel()
+    emulator.set_faults(queue_seconds=0.0)
+    assert row.state == "cancelled"
+    assert [state_of(each) for each in device.client.find(row.tag)] == ["cancelled"]
+
+
+def test_run_takes_up_what_it_sent_before_it_died(
+    device: RuntimeDevice, program: Program, emulator: RunningEmulator
+) -> None:
+    rows = angles(program.circuit, 2)
+    device.run_name, device.purpose = "runs/a", "gradient step 1"
+    before = emulator.counters()["accepted"]
+    first = device.run(program, rows, shots=50)
+    again = RuntimeDevice(backend="ibm_fez", layout_seeds=2, timeout=8.0)
+    again.run_name, again.purpose = "runs/a", "gradient step 1"
+    torch.testing.assert_close(again.run(program, rows, shots=50).values, first.values)
+    assert emulator.counters()["accepted"] - before == 1
+    assert again.tracker.jobs == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -250,6 +280,7 @@ def test_machines_that_are_not_there(
         ({"options": {"dynamical_decoupling": {"sequence_type": "XZ"}}}, "sequence_type"),
         ({"options": {"default_shots": 10}}, "options.default_shots: set shots"),
         ({"job_tags": "one"}, "a list of words"),
+        ({"channel": "local"}, "unknown channel 'local'"),
         ({"max_execution_time": 0}, "above 0"),
         ({"token": "x"}, "unknown key 'options.token'"),
         ({"backnd": "x"}, "did you mean 'backend'"),

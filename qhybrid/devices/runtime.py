@@ -23,7 +23,7 @@ from qhybrid.devices.runtime_jobs import Job, Progress, send
 from qhybrid.devices.runtime_options import check_options
 from qhybrid.devices.runtime_pubs import ANGLES, CIRCUITS, packed
 from qhybrid.devices.runtime_results import layout_of
-from qhybrid.errors import InputError, did_you_mean
+from qhybrid.errors import InputError, QHybridError, did_you_mean
 
 __all__ = ["Job", "RuntimeDevice"]
 
@@ -105,6 +105,8 @@ class RuntimeDevice(Device):
         super().__init__(name)
         _check_choice(name, "primitive", primitive, ("sampler", "estimator"))
         _check_choice(name, "mode", mode, ("job", "batch", "session"))
+        if channel is not None:
+            _check_choice(name, "channel", channel, ("ibm_quantum_platform", "ibm_cloud"))
         if isinstance(job_tags, str) or not all(isinstance(tag, str) and 0 < len(tag) <= 86 for tag in job_tags):
             raise InputError(f"{name}: job_tags = {job_tags!r}: a list of words of 1 to 86 characters is needed")
         if resilience_level is not None and primitive == "sampler":
@@ -128,7 +130,8 @@ class RuntimeDevice(Device):
         self.progress: Progress | None = None
         """Told of every question that `run` asks while it waits."""
         self.run_name, self.purpose = "", ""
-        """What the ledger says that the jobs of `run` are for."""
+        """What the ledger says that the jobs of `run` are for. Where both are given, `run` takes up a job of the same
+        angles that was sent before, by this process or one that died, instead of sending another."""
         self._layout: dict[str, Any] = {"layout_seeds": layout_seeds, "optimization_level": optimization_level}
         self._schedule = schedule
         self._session_id: str | None = None
@@ -173,7 +176,12 @@ class RuntimeDevice(Device):
         if not len(angles):
             check_shots(shots)
             return Estimates.exact(angles.new_zeros(0, program.circuit.n_observables))
-        job = self.submit(program, angles, shots=shots, seed=seed, run=self.run_name, purpose=self.purpose)
+        purpose: dict[str, Any] = {
+            "run": self.run_name,
+            "purpose": self.purpose,
+            "resume": bool(self.run_name and self.purpose),
+        }
+        job = self.submit(program, angles, shots=shots, seed=seed, **belongs)
         found = job.result(timeout=self.timeout, progress=self.progress)
         return Estimates(found.values.to(angles), found.stderr.to(angles))
 
@@ -215,7 +223,11 @@ class RuntimeDevice(Device):
             job = self._written(program, rows, shots, digest, run, purpose, estimate)
         for row in job.rows:
             if row.state in ("prepared", "submitting"):
-                sent = send(self.ledger, self.client, row.tag)
+                try:
+                    sent = send(self.ledger, self.client, row.tag)
+                except QHybridError:
+                    self._session_id = None  # it may have been closed
+                    raise
                 self._session_id = sent.session_id or self._session_id
         return job
 

@@ -107,20 +107,28 @@ class Job:
             time.sleep(pause if timeout is None else min(pause, max(0.0, timeout - waited)))
 
     def cancel(self) -> list[JobRow]:
-        """Cancel what has not ended, on the service and in the ledger."""
+        """Cancel what has not ended, on the service and in the ledger.
+
+        Raises:
+            QHybridError: Another process is sending one of them just now.
+        """
         for row in self.rows:
-            if row.state in ENDED or row.state == "done":
-                continue
-            if row.state == "prepared" or self.ledger.claim(row.tag):
-                sent = [] if row.state == "prepared" else self.client.find(row.tag)
-            else:
-                sent = [{"id": row.job_id}] if row.job_id else self.client.find(row.tag)
-            for each in sent:
-                self.client.cancel(each["id"])
-            after = self.ledger.by_tag(row.tag)
-            ended = state_of(self.client.job(after.job_id)) if after.job_id else "cancelled"
-            self.ledger.set_state(row.tag, ended, error="cancelled here" if ended == "cancelled" else None)
+            if row.state not in ENDED and row.state != "done":
+                self._cancel(row)
         return self.rows
+
+    def _cancel(self, row: JobRow) -> None:
+        if row.job_id is None and self.ledger.claim(row.tag) is None:
+            row = self.ledger.by_tag(row.tag)
+            if row.job_id is None:
+                raise QHybridError(f"job {row.tag} is being sent by another process ({row.owner}); try again")
+        ids = [row.job_id] if row.job_id else [str(each["id"]) for each in self.client.find(row.tag)]
+        for job_id in ids:
+            self.client.cancel(job_id)
+        if ids and row.job_id is None:
+            _taken(self.ledger, row.tag, ids[0], None)
+        state = state_of(self.client.job(ids[0])) if ids else "cancelled"
+        self.ledger.set_state(row.tag, state, owner=None, error="cancelled here" if state == "cancelled" else None)
 
 
 def collect(
