@@ -176,12 +176,8 @@ class RuntimeDevice(Device):
         if not len(angles):
             check_shots(shots)
             return Estimates.exact(angles.new_zeros(0, program.circuit.n_observables))
-        purpose: dict[str, Any] = {
-            "run": self.run_name,
-            "purpose": self.purpose,
-            "resume": bool(self.run_name and self.purpose),
-        }
-        job = self.submit(program, angles, shots=shots, seed=seed, **belongs)
+        again = bool(self.run_name and self.purpose)
+        job = self.submit(program, angles, shots=shots, run=self.run_name, purpose=self.purpose, resume=again)
         found = job.result(timeout=self.timeout, progress=self.progress)
         return Estimates(found.values.to(angles), found.stderr.to(angles))
 
