@@ -72,23 +72,25 @@ def ran(emulator: RunningEmulator, before: dict[str, int]) -> dict[str, int]:
 
 FAULTS: list[dict[str, Any]] = [
     {"drop_submit": 1},
-    {"drop_submit": 1, "queue_seconds": 0.3},
-    {"errors": 1, "errors_on": "submit"},
     {"errors": 8, "errors_on": "submit", "error_status": 500},
     {"errors": 12, "errors_on": "poll"},
-    {"errors": 3, "errors_on": "results", "error_status": 502},
     {"errors": 4, "errors_on": "jobs", "drop_submit": 1},
-    {"rate_limit": 3, "rate_limit_on": "submit"},
     {"rate_limit": 4, "rate_limit_on": "poll"},
     {"close_connections": 3, "close_on": "poll"},
-    {"close_connections": 2, "close_on": "submit"},
-    {"truncate_results": 2},
     {"truncate_silently": 2},
     {"token_seconds": 1.5, "queue_seconds": 2.0},
 ]
+MORE: list[dict[str, Any]] = [
+    {"drop_submit": 1, "queue_seconds": 0.3},
+    {"errors": 1, "errors_on": "submit"},
+    {"errors": 3, "errors_on": "results", "error_status": 502},
+    {"close_connections": 2, "close_on": "submit"},
+    {"rate_limit": 3, "rate_limit_on": "submit"},
+    {"truncate_results": 2},
+]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: "-".join(f"{key}={value}" for key, value in fault.items()))
+@pytest.mark.parametrize("fault", [*FAULTS, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE)], ids=str)
 def test_one_job_runs_and_its_result_comes_whatever_the_line_does(
     device: RuntimeDevice, program: Program, emulator: RunningEmulator, fault: dict[str, Any]
 ) -> None:
