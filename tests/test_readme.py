@@ -4,6 +4,7 @@ Commands run in order in one folder, in small: trainings get one epoch on a few 
 would do.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -41,6 +42,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "circuits").mkdir()
     (block,) = re.findall(r"```toml\n# circuits/mine.toml\n(.*?)```", README, re.DOTALL)
     (folder / "circuits" / "mine.toml").write_text(block)
+    (folder / "devices").mkdir()
+    (block,) = re.findall(r"```toml\n# devices/fez.toml\n(.*?)```", README, re.DOTALL)
+    (folder / "devices" / "fez.toml").write_text(block)
     return folder
 
 
@@ -68,9 +72,12 @@ def test_every_command_of_the_readme_runs(command: str, workplace: Path) -> None
     elif words[1] == "bench":
         words += ["--circuits", "angle_4q", "--repeats", "1"]
         words += ["--evaluation-size", "4", "--batch-size", "1"] if "--noise" in words else []
+    programs = Path(sys.executable).parent
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     shown = subprocess.run(
-        [str(Path(sys.executable).parent / words[0]), *words[1:]],
+        [str(programs / words[0]), *words[1:]],
         cwd=workplace, capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"PATH": path, "QHYBRID_DATA": str(workplace / "data")},
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout
