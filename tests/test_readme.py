@@ -1,7 +1,7 @@
 """Every command and every piece of Python in the README runs.
 
-Commands run in order in one folder, in small: trainings get one epoch on a few images. Of `make` it is checked what it
-would do.
+Commands run in order in one folder, in small: trainings get one epoch on a few images. Most run in the tests' process,
+which saves their imports. Of `make` it is checked what it would do.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Answer, runner
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -52,8 +53,21 @@ def needs_shared_data(command: str) -> bool:
     return "pneumoniamnist" in command or "stenosis" in command
 
 
+def in_a_process(words: list[str], workplace: Path) -> Answer:
+    programs = Path(sys.executable).parent
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    shown = subprocess.run(
+        [str(programs / words[0]), *words[1:]],
+        cwd=workplace, capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"PATH": path, "QHYBRID_DATA": str(workplace / "data")},
+    )  # fmt: skip
+    return Answer(shown.returncode, shown.stdout, shown.stderr)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_readme_runs(command: str, workplace: Path) -> None:
+def test_every_command_of_the_readme_runs(
+    command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     if needs_shared_data(command) and not SHARED.is_dir():
         pytest.skip(
             "needs ../shared/data: PneumoniaMNIST of MedMNIST, and the stenosis patches of Ovalle-Magallanes et al."
@@ -72,13 +86,11 @@ def test_every_command_of_the_readme_runs(command: str, workplace: Path) -> None
     elif words[1] == "bench":
         words += ["--circuits", "angle_4q", "--repeats", "1"]
         words += ["--evaluation-size", "4", "--batch-size", "1"] if "--noise" in words else []
-    programs = Path(sys.executable).parent
-    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    shown = subprocess.run(
-        [str(programs / words[0]), *words[1:]],
-        cwd=workplace, capture_output=True, text=True, timeout=300, check=False,
-        env=os.environ | {"PATH": path, "QHYBRID_DATA": str(workplace / "data")},
-    )  # fmt: skip
+    shown = (
+        in_a_process(words, workplace)
+        if words[1] in ("train", "emulator", "bench", "doctor")
+        else runner(monkeypatch, capfd, workplace)(*words[1:])
+    )
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout
     assert "Warning" not in shown.stderr
