@@ -80,7 +80,7 @@ def test_a_run_is_estimated_by_its_own_copy_of_the_circuit(estimate: Command, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["angle_4q"], "Missing option '--noise'"),
+        (["angle_4q"], "give the machine: --noise NAME"),
         (["angel_4q", "--noise", "ibm_torino"], "unknown circuit 'angel_4q'; did you mean 'angle_4q'?"),
         (["angle_4q", "--noise", "ibm_turino"], "did you mean 'ibm_torino'?"),
         (["sda_qec", "--noise", "fake:FakeAthens"], "circuit 'sda_qec' has 8 qubits; ibmq_athens has 5"),

@@ -18,8 +18,11 @@ def estimate(
         typer.Argument(metavar="[RUN|CIRCUIT]", help="Run folder, or circuit (name or file); all circuits without it."),
     ] = None,
     noise: Annotated[
-        str, typer.Option(help="Noise model of the machine: a name from `qhybrid ls noise-models`, or a path.")
-    ] = ...,  # type: ignore[assignment]
+        str | None, typer.Option(help="Noise model of the machine: a name from `qhybrid ls noise-models`, or a path.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Machine of your IBM account, as it is calibrated now; instead of --noise.")
+    ] = None,
     layout_seeds: options.LayoutSeeds = None,
     as_json: options.Json = False,
 ) -> None:
@@ -27,9 +30,8 @@ def estimate(
     from qhybrid.circuits.isa import PARTLY, SURVIVES, percent
     from qhybrid.devices.base import LAYOUT_SEEDS
     from qhybrid.noise_models.model import BEST_CASE
-    from qhybrid.noise_models.spec import load_noise_model
 
-    model = load_noise_model(noise)
+    model = _machine(noise, backend)
     seeds = LAYOUT_SEEDS if layout_seeds is None else layout_seeds
     rows = _catalog(model, seeds) if what is None else [_row(_circuit(what), model, seeds)]
     if as_json:
@@ -62,6 +64,23 @@ def estimate(
     )
     for remark in (*model.remarks, BEST_CASE):
         print(remark)
+
+
+def _machine(noise: str | None, backend: str | None) -> "NoiseModel":
+    """The machine of a noise model, or a live one."""
+    import tempfile
+
+    from qhybrid.errors import InputError
+    from qhybrid.noise_models.pull import pull_snapshot
+    from qhybrid.noise_models.snapshot import read_snapshot
+    from qhybrid.noise_models.spec import load_noise_model
+
+    if noise is not None and backend is None:
+        return load_noise_model(noise)
+    if noise is not None or backend is None:
+        raise InputError("give the machine: --noise NAME for a noise model, or --backend NAME for one of your account")
+    with tempfile.TemporaryDirectory() as folder:
+        return read_snapshot(pull_snapshot(backend, Path(folder)))
 
 
 def _circuit(what: str) -> "Circuit":
