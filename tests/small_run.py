@@ -12,7 +12,7 @@ from qhybrid.experiments.heads import QuantumHead, build_head
 from qhybrid.experiments.model import save_weights
 from qhybrid.experiments.runs import Features, Run, create_run
 from qhybrid.experiments.spec import DeviceChoice, ExperimentSpec, override
-from qhybrid.experiments.storage import write_json, write_text
+from qhybrid.storage import write_json, write_text
 
 COUNTS = {"train": 90, "validation": 40, "test": 60}
 

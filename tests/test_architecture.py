@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qhybrid"
 
 FLOORS = {
-    "errors": 0, "catalog": 1, "statistics": 1,
+    "errors": 0, "catalog": 1, "statistics": 1, "storage": 1,
     "circuits": 2, "data": 2, "noise_models": 3,
     "devices": 4, "emulator": 4, "reference": 4, "gradients": 5, "layer": 6,
     "conformance": 7, "bench": 7, "bench_noise": 8, "experiments": 7,

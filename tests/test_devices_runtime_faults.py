@@ -160,13 +160,12 @@ def test_a_disk_that_is_full_when_a_result_is_saved_loses_nothing(
     device: RuntimeDevice, program: Program, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = device.submit(program, angles(program.circuit), shots=100)
-    real = Path.open
+
+    def full(path: Path, mode: str, **options: Any) -> Any:
+        return Path("/dev/full").open("wb") if path.name.startswith(".result") else open(path, mode, **options)
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            Path,
-            "open",
-            lambda self, *a, **k: real(Path("/dev/full") if self.name.startswith(".result") else self, *a, **k),
-        )
+        patch.setattr("qhybrid.storage.open", full, raising=False)
         with pytest.raises(QHybridError, match="No space left on device"):
             job.result(timeout=9)
     assert job.rows[0].state == "done"

@@ -169,7 +169,7 @@ def test_a_full_disk_is_an_error_and_not_the_end(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("qhybrid.emulator.jobs.write_atomically", full)
+        patch.setattr("qhybrid.emulator.jobs.write_text", full)
         with pytest.raises(IBMRuntimeError, match="cannot use its folder"):
             submit(backend)
     assert submit(backend).result()[0].data.c.num_shots == 100

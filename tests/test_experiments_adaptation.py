@@ -27,7 +27,7 @@ from qhybrid.experiments.adaptation_fits import (
 from qhybrid.experiments.evaluation import evaluate
 from qhybrid.experiments.evaluation_table import adaptation_notes, adaptation_table
 from qhybrid.experiments.runs import Run
-from qhybrid.experiments.storage import read_arrays, read_json
+from qhybrid.storage import read_arrays, read_json
 
 NOISE: dict[str, Any] = {"device": "qiskit.aer", "noise": "ibm_torino", "noise_scale": 20.0, "layout_seeds": 1}
 

@@ -14,10 +14,10 @@ from qhybrid.experiments.evaluation_table import metrics_table
 from qhybrid.experiments.prediction import predict
 from qhybrid.experiments.runs import Run, open_run
 from qhybrid.experiments.spec import ExperimentSpec, override
-from qhybrid.experiments.storage import read_arrays, read_json
 from qhybrid.experiments.training import train
 from qhybrid.report.figures import draw_evaluation
 from qhybrid.statistics import classification_metrics
+from qhybrid.storage import read_arrays, read_json
 
 N_TEST = 12
 

@@ -17,10 +17,10 @@ from qhybrid.experiments.device_choice import choose_device, noise_lines
 from qhybrid.experiments.evaluation import Evaluation, evaluate
 from qhybrid.experiments.evaluation_table import metrics_table, notes
 from qhybrid.experiments.runs import Run
-from qhybrid.experiments.storage import read_arrays, read_json
 from qhybrid.noise_models.model import BEST_CASE
 from qhybrid.noise_models.spec import load_noise_model
 from qhybrid.statistics import classification_metrics, paired_bootstrap_differences
+from qhybrid.storage import read_arrays, read_json
 
 NOISE: dict[str, Any] = {"device": "qiskit.aer", "noise": "ibm_torino", "layout_seeds": 1}
 

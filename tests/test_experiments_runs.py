@@ -12,7 +12,7 @@ import pytest
 from qhybrid.errors import InputError
 from qhybrid.experiments.runs import Features, Run, claim, create_run, list_runs, open_run
 from qhybrid.experiments.spec import ExperimentSpec, override
-from qhybrid.experiments.storage import read_arrays, read_json, write_arrays, write_atomically, write_json
+from qhybrid.storage import read_arrays, read_json, write_arrays, write_atomically, write_json
 
 SPEC = override(ExperimentSpec(name="study"), {"model.feature_dim": 4})
 
@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 def test_a_process_killed_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     program = (
-        "import sys; from pathlib import Path; from qhybrid.experiments.storage import write_json\n"
+        "import sys; from pathlib import Path; from qhybrid.storage import write_json\n"
         "while True:\n    for n in (1, 2): write_json(Path(sys.argv[1]), {'value': [n] * 200_000})"
     )
     for _ in range(3):

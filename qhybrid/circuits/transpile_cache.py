@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from qiskit.transpiler import Target
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.isa import IsaReport
+from qhybrid.storage import write_bytes
 
 FORMAT = 2
 """Changes whenever a file, or what is searched, means something else."""
@@ -104,14 +104,7 @@ def store(key: str, entries: Sequence[Entry]) -> None:
     """Keep an entry in memory, and on disk if that is possible."""
     _remember(key, list(entries))
     with contextlib.suppress(OSError):
-        folder().mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder(), prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_pack(entries))
-            Path(temporary).replace(folder() / f"{key}.isa")
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_bytes(folder() / f"{key}.isa", _pack(entries), durable=False)
 
 
 def forget() -> None:

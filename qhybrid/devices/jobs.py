@@ -7,7 +7,6 @@ part of a row.
 import dataclasses
 import json
 import os
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from platformdirs import user_data_dir
 
 from qhybrid.devices.job_row import TRANSITIONS, JobRow, may_be_alive, now, this_process
 from qhybrid.errors import InputError, QHybridError, did_you_mean
+from qhybrid.storage import write_bytes
 
 FOLDER_VARIABLE = "QHYBRID_DATA"
 """Environment variable that moves the ledger."""
@@ -244,23 +244,8 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         QHybridError: It cannot be written; says why.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        if os.name == "posix":
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        write_bytes(path, content)
     except OSError as error:
         raise QHybridError(f"cannot write {path}: {error.strerror or error}") from None
 

@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from qhybrid.emulator.files import write_atomically
+from qhybrid.storage import write_bytes
 
 DUMMY_TOKEN = "qhybrid-emulator-needs-no-token"
 PLANS = ("open", "premium")
@@ -34,7 +34,7 @@ class Account:
         self._api_key = api_key
         path = state / "tokens.key"
         if not path.exists():
-            write_atomically(path, secrets.token_bytes(32), private=True)
+            write_bytes(path, secrets.token_bytes(32), private=True)
         self._secret = path.read_bytes()
 
     def token(self, api_key: str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from qhybrid.emulator.files import write_atomically
+from qhybrid.storage import write_bytes
 
 VALID = timedelta(days=2)
 HOSTS = (
@@ -59,10 +59,10 @@ def make_certificates(state: Path) -> tuple[Path, ssl.SSLContext]:
     )
     pem = serialization.Encoding.PEM
     bundle = state / "ca.pem"
-    write_atomically(bundle, authority.public_bytes(pem))
+    write_bytes(bundle, authority.public_bytes(pem))
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     chain = state / "server.pem"
-    write_atomically(chain, secret + leaf.public_bytes(pem), private=True)
+    write_bytes(chain, secret + leaf.public_bytes(pem), private=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)
     return bundle, context

@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from qhybrid.emulator.files import read_json, write_json
+from qhybrid.storage import read_json, write_json
 
 NAMES = (
     "posted", "accepted", "replies_dropped", "started", "completed", "failed", "cancelled", "circuits", "shots",
@@ -23,13 +23,13 @@ class Counters:
         self._lock = threading.Lock()
         kept = read_json(self._path) if self._path.exists() else {}
         self._values: dict[str, int] = dict.fromkeys(NAMES, 0) | kept
-        write_json(self._path, self._values)
+        write_json(self._path, self._values, durable=False)
 
     def add(self, name: str, number: int = 1) -> None:
         """Count."""
         with self._lock:
             self._values[name] += number
-            write_json(self._path, self._values)
+            write_json(self._path, self._values, durable=False)
 
     def as_dict(self) -> dict[str, int]:
         """All of them."""

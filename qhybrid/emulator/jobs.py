@@ -15,10 +15,10 @@ from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
 
 from qhybrid.emulator.counters import Counters
 from qhybrid.emulator.faults import FaultState
-from qhybrid.emulator.files import read_json, write_atomically, write_json
 from qhybrid.emulator.isa import JobFailure
 from qhybrid.emulator.machines import Machine
 from qhybrid.emulator.simulation import run_job
+from qhybrid.storage import read_json, write_json, write_text
 
 FINAL = ("Completed", "Failed", "Cancelled")
 Record = dict[str, Any]
@@ -76,7 +76,7 @@ class Jobs:
             job_id = secrets.token_hex(10)
             order = 1 + max((each["order"] for each in self._records.values()), default=0)
             record = {"id": job_id, "order": order, "created": now(), "timestamps": {}, "usage": None, **fields}
-            write_atomically(self._file(job_id, ".params.json"), params.encode())
+            write_text(self._file(job_id, ".params.json"), params, durable=False)
             self._save(record, {"status": "Queued"})
             self._records[job_id] = record
             self._changed.notify_all()
@@ -141,7 +141,7 @@ class Jobs:
     def _save(self, record: Record, state: Record | None = None) -> None:
         if state is not None:
             record["state"] = state
-        write_json(self._file(record["id"], ".json"), record)
+        write_json(self._file(record["id"], ".json"), record, durable=False)
 
     def _end(self, record: Record, state: Record) -> None:
         record["timestamps"]["finished"] = now()
@@ -224,7 +224,7 @@ class Jobs:
                 self._end(record, {"status": "Cancelled", "reason": reason, "reasonCode": 1305})
                 return
             record.update(circuits=outcome.circuits, shots=outcome.shots)
-            write_atomically(self._file(record["id"], ".result.json"), text.encode())
+            write_text(self._file(record["id"], ".result.json"), text, durable=False)
             self._counters.add("circuits", outcome.circuits)
             self._counters.add("shots", outcome.shots)
             self._end(record, {"status": "Completed"})
@@ -232,5 +232,5 @@ class Jobs:
         return finish
 
     def _fail(self, record: Record, reason: str, code: int) -> None:
-        write_atomically(self._file(record["id"], ".result.json"), reason.encode())
+        write_text(self._file(record["id"], ".result.json"), reason, durable=False)
         self._end(record, {"status": "Failed", "reason": reason, "reasonCode": code})

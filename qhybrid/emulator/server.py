@@ -18,8 +18,8 @@ from qhybrid.emulator.api import Api
 from qhybrid.emulator.certificates import HOSTS, make_certificates
 from qhybrid.emulator.counters import Counters
 from qhybrid.emulator.faults import Faults, FaultState
-from qhybrid.emulator.files import FolderLock
 from qhybrid.emulator.jobs import Jobs
+from qhybrid.emulator.lock import FolderLock
 from qhybrid.emulator.machines import DEFAULT_BACKEND, Machine, load_machines
 from qhybrid.emulator.messages import Reply, Request, error, ok
 from qhybrid.emulator.sessions import Sessions

@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from qhybrid.emulator.files import read_json, write_json
 from qhybrid.emulator.jobs import FINAL, Jobs, now
+from qhybrid.storage import read_json, write_json
 
 MAX_SECONDS = 28_800
 IDLE_SECONDS = 60
@@ -92,4 +92,4 @@ class Sessions:
                 self._jobs.cancel(job["id"])
 
     def _save(self, record: dict[str, Any]) -> None:
-        write_json(self._folder / f"{record['id']}.json", record)
+        write_json(self._folder / f"{record['id']}.json", record, durable=False)

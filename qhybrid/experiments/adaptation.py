@@ -23,7 +23,7 @@ from qhybrid.experiments.split_predictions import (
     predict_split,
     softmax,
 )
-from qhybrid.experiments.storage import write_atomically, write_json
+from qhybrid.storage import write_bytes, write_json
 
 Method = Literal["head", "rescale"]
 FITTED_ON: dict[Method, tuple[str, ...]] = {"head": ("train", "validation"), "rescale": ("train",)}
@@ -219,5 +219,5 @@ def _write(run: Run, adaptation: Adaptation) -> None:
     content = save({name: array.astype(np.float32) for name, array in layer.items()})
     adaptation.noisy.write()
     adaptation.adapted.write()
-    write_atomically(folder / f"{adaptation.name}.safetensors", lambda file: file.write(content))
+    write_bytes(folder / f"{adaptation.name}.safetensors", content)
     write_json(folder / f"{adaptation.name}.json", adaptation.to_dict())

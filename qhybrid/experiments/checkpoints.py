@@ -10,7 +10,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from qhybrid.errors import InputError
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.spec import TrainSpec
-from qhybrid.experiments.storage import write_atomically
+from qhybrid.storage import write_atomically
 
 MONITOR = "validation_loss"
 

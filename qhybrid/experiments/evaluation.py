@@ -16,7 +16,6 @@ from qhybrid.experiments.environment import command_line, git_commit, package_ve
 from qhybrid.experiments.heads import ClassifierHead
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.split_predictions import Predictions, predict_split, probabilities_of
-from qhybrid.experiments.storage import write_arrays, write_json
 from qhybrid.layer import QuantumLayer
 from qhybrid.noise_models.model import NoiseModel
 from qhybrid.statistics import (
@@ -26,6 +25,7 @@ from qhybrid.statistics import (
     confusion_matrix,
     wilson_intervals,
 )
+from qhybrid.storage import write_arrays, write_json
 
 MAX_REPEATS = 10_000
 

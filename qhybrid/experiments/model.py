@@ -12,7 +12,7 @@ from qhybrid.experiments.backbones import build_backbone, normalisation
 from qhybrid.experiments.heads import ClassifierHead, build_head, count_parameters, quantum_head_parameters
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import DeviceChoice, ModelSpec
-from qhybrid.experiments.storage import write_atomically
+from qhybrid.storage import write_bytes
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -119,7 +119,7 @@ def save_weights(module: nn.Module, path: Path, *, best_epoch: int | None = None
     state = {key: value.detach().cpu().contiguous().clone() for key, value in module.state_dict().items()}
     # One entry only: safetensors writes several in any order.
     content = save(state, metadata=None if best_epoch is None else {"best_epoch": str(best_epoch)})
-    write_atomically(path, lambda file: file.write(content))
+    write_bytes(path, content)
 
 
 def load_weights(module: ModuleT, path: Path, *, prefix: str = "") -> ModuleT:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from qhybrid.experiments.storage import write_text
+from qhybrid.storage import write_text
 
 COLUMNS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 

@@ -14,7 +14,7 @@ from qhybrid import catalog
 from qhybrid.data.spec import SPLITS
 from qhybrid.errors import InputError, did_you_mean
 from qhybrid.experiments.spec import DeviceChoice, ExperimentSpec
-from qhybrid.experiments.storage import read_arrays, read_json, write_arrays, write_json
+from qhybrid.storage import read_arrays, read_json, write_arrays, write_json
 
 if TYPE_CHECKING:
     from qhybrid.experiments.heads import ClassifierHead

@@ -11,7 +11,7 @@ from qhybrid.errors import InputError, QHybridError, did_you_mean
 from qhybrid.experiments.environment import describe_environment
 from qhybrid.experiments.run_folder import Features, Run, State
 from qhybrid.experiments.spec import ExperimentSpec, experiment_toml
-from qhybrid.experiments.storage import write_json, write_text
+from qhybrid.storage import write_json, write_text
 
 __all__ = ["Features", "Run", "State", "claim", "create_run", "how_to_go_on", "list_runs", "open_run"]
 

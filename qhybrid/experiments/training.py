@@ -25,9 +25,9 @@ from qhybrid.experiments.model import HybridClassifier, build_classifier, parame
 from qhybrid.experiments.runs import ROOT, Features, Run, claim, create_run, how_to_go_on, open_run
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec
-from qhybrid.experiments.storage import write_json, write_text
 from qhybrid.experiments.trainer import check_available, fit
 from qhybrid.experiments.training_module import TrainingModule
+from qhybrid.storage import write_json, write_text
 
 
 def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = None) -> Run:

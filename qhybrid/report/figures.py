@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from qhybrid.experiments.evaluation import Evaluation
-from qhybrid.experiments.storage import write_atomically
 from qhybrid.statistics import roc_band
+from qhybrid.storage import write_atomically
 
 # Okabe and Ito's palette, which all common forms of colour blindness can tell apart (jfly.uni-koeln.de/color).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,24 +13,29 @@ from numpy.typing import NDArray
 from qhybrid.errors import InputError
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], *, private: bool = False, durable: bool = True
+) -> None:
     """Write a file so that a crash at any moment leaves the old one or the new one, never a part.
 
     Args:
         path: The file; its folder is made if need be.
         write: Writes the content to an open binary file.
+        private: Readable by its owner only.
+        durable: Down to the disk before this returns, so that it survives a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "xb", opener=_open_privately if private else None) as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself must survive a power cut; Windows cannot open folders
+    if durable and os.name == "posix":  # the rename itself must survive, too; Windows cannot open folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -37,14 +43,23 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.close(folder)
 
 
-def write_text(path: Path, text: str) -> None:
+def _open_privately(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)
+
+
+def write_bytes(path: Path, content: bytes, *, private: bool = False, durable: bool = True) -> None:
+    """Write a file in one piece (see `write_atomically`)."""
+    write_atomically(path, lambda file: file.write(content), private=private, durable=durable)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a text file in one piece, UTF-8."""
-    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+    write_bytes(path, text.encode("utf-8"), durable=durable)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
     """Write a JSON file in one piece; values that are not finite are refused rather than written as NaN."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", durable=durable)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
