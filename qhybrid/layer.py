@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.spec import load_circuit
-from qhybrid.devices.base import Device, Estimates, NoisyDevice, Program, check_shots
+from qhybrid.devices.base import Device, Estimates, MachineDevice, NoisyDevice, Program, check_shots
 from qhybrid.devices.spec import device_spec, load_device
 from qhybrid.errors import InputError, QHybridError
 from qhybrid.gradients import SAMPLED_METHODS, choose_diff_method, expectation_values
@@ -41,6 +41,7 @@ class QuantumLayer(nn.Module):
         noise_scale: Factor on all of its rates.
         noise_parts: Which parts of it are on, of gates1q, gates2q, thermal, readout, idle; None means all.
         layout_seeds: Transpiler seeds tried for the layout on the noise model's machine; None: the device's default.
+        backend: Machine of a device that has several, such as "ibm_fez" of `qiskit.remote`; None: that in its file.
         seed: Of the initial weights (uniform in [0, 2 pi)) and of the shots: the n-th call of two layers of one seed
             draws the same shots.
 
@@ -63,6 +64,7 @@ class QuantumLayer(nn.Module):
         noise_scale: float = 1.0,
         noise_parts: Iterable[str] | None = None,
         layout_seeds: int | None = None,
+        backend: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -75,6 +77,7 @@ class QuantumLayer(nn.Module):
         self.calls = 0
         """Number of calls so far, which seeds the next one's shots."""
         self._set_noise(noise, noise_scale, noise_parts, layout_seeds)
+        self._backend = backend
         self._set_device(device, diff_method, shots)
 
     @property
@@ -91,7 +94,7 @@ class QuantumLayer(nn.Module):
     def device(self) -> Device:
         """The device, with its `tracker` of what was spent."""
         if self._device is None:  # after a copy or a load: devices hold handles that cannot be copied
-            self._device = load_device(self._device_name, noise=self.noise, layout_seeds=self._layout_seeds)
+            self._device = self._opened(self._device_name)
         return self._device
 
     @property
@@ -117,6 +120,7 @@ class QuantumLayer(nn.Module):
         noise_scale: float = 1.0,
         noise_parts: Iterable[str] | None = None,
         layout_seeds: int | None = None,
+        backend: str | None = None,
         seed: int | None = None,
     ) -> "QuantumLayer":
         """The same circuit and the same weights (shared, not copied) on another device.
@@ -129,6 +133,7 @@ class QuantumLayer(nn.Module):
             noise_scale: As in the constructor.
             noise_parts: As in the constructor.
             layout_seeds: As in the constructor.
+            backend: As in the constructor.
             seed: Of the shots; None keeps this layer's.
         """
         other = QuantumLayer.__new__(QuantumLayer)
@@ -136,6 +141,7 @@ class QuantumLayer(nn.Module):
         other.circuit, other.weights = self.circuit, self.weights
         other.seed, other.calls = self.seed if seed is None else seed, 0
         other._set_noise(noise, noise_scale, noise_parts, layout_seeds)
+        other._backend = backend
         other._set_device(device, diff_method, shots)
         return other.train(self.training)
 
@@ -199,7 +205,7 @@ class QuantumLayer(nn.Module):
             InputError: The device runs no circuits of a machine: it has no noise model, for example.
         """
         device = self.device
-        found = device.isa_circuits(self.program) if isinstance(device, NoisyDevice) else ()
+        found = device.isa_circuits(self.program) if isinstance(device, MachineDevice) else ()
         if not found:
             raise InputError(f"{device.name} lays out no circuit on a machine: give a noise model")
         with torch.no_grad():
@@ -229,11 +235,14 @@ class QuantumLayer(nn.Module):
         """Further factor on the rates of the noise, which may change from call to call."""
         self._layout_seeds = layout_seeds
 
+    def _opened(self, name: str) -> Device:
+        return load_device(name, noise=self.noise, layout_seeds=self._layout_seeds, backend=self._backend)
+
     def _set_device(self, device: str | Device, diff_method: str, shots: int | None) -> None:
         check_shots(shots)
         if isinstance(device, str):
             spec, _ = device_spec(device)
-            opened = load_device(device, noise=self.noise, layout_seeds=self._layout_seeds)
+            opened = self._opened(device)
             shots = spec.shots if shots is None else shots
             if diff_method == "best" and (shots is None or spec.diff_method in SAMPLED_METHODS):
                 diff_method = spec.diff_method
@@ -243,6 +252,8 @@ class QuantumLayer(nn.Module):
             self._device_name, self._given = device.name, device
             if self.noise is not None:
                 raise InputError(f"{device.name} is open already: give it its noise model when you make it")
+            if self._backend is not None:
+                raise InputError(f"{device.name} is open already: give it its backend when you make it")
             self.noise = getattr(device, "noise", None)
         if shots is None and not opened.capabilities.analytic:
             raise InputError(f"{opened.name} has no exact expectation values; give shots, for example shots = 1024")

@@ -97,7 +97,7 @@ def test_reasons_are_one_line_without_keys_and_account_numbers(monkeypatch: pyte
 
 
 def test_sampling_is_exact_or_the_devices() -> None:
-    with pytest.raises(InputError, match=r"options\.sampling = 'exakt'; did you mean 'exact'"):
+    with pytest.raises(InputError, match=r"unknown sampling 'exakt'; did you mean 'exact'"):
         PennyLaneDevice("lightning.qubit", sampling="exakt")
 
 

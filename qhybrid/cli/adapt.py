@@ -15,6 +15,7 @@ def adapt(
     noise_scale: options.NoiseScale = None,
     noise_parts: options.NoiseParts = None,
     layout_seeds: options.LayoutSeeds = None,
+    backend: options.Backend = None,
     shots: options.Shots = None,
     method: Annotated[
         str,
@@ -46,6 +47,7 @@ def adapt(
         noise_scale=noise_scale,
         noise_parts=options.noise_parts(noise_parts),
         layout_seeds=layout_seeds,
+        backend=backend,
         shots=shots,
         method=method,
         limit=limit,

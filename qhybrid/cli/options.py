@@ -28,6 +28,9 @@ NoiseParts = Annotated[
 LayoutSeeds = Annotated[
     int | None, typer.Option(help="Transpiler seeds tried for the layout on the machine of the noise model.")
 ]
+Backend = Annotated[
+    str | None, typer.Option(help="Machine of your account, such as ibm_fez; runs on qiskit.remote without --device.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any other key of the experiment: --set train.learning_rate=0.001")
 ]

@@ -21,6 +21,7 @@ def train(
     noise_scale: options.NoiseScale = None,
     noise_parts: options.NoiseParts = None,
     layout_seeds: options.LayoutSeeds = None,
+    backend: options.Backend = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs at most.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Images are resized to this many pixels a side.")] = None,
@@ -38,19 +39,21 @@ def train(
     """Train an experiment and evaluate it on its test split."""
     from qhybrid.errors import InputError
     from qhybrid.experiments import evaluation, training
+    from qhybrid.experiments.device_choice import HARDWARE_DEVICE
     from qhybrid.experiments.spec import load_experiment
 
     given = options.overrides(
         settings,
         data__source=data,
         model__circuit=circuit,
-        device__name=device,
+        device__name=device or (HARDWARE_DEVICE if backend else None),
         device__diff_method=diff_method,
         device__shots=shots,
         device__noise=noise,
         device__noise_scale=noise_scale,
         device__noise_parts=options.noise_parts(noise_parts),
         device__layout_seeds=layout_seeds,
+        device__backend=backend,
         train__epochs=epochs,
         train__batch_size=batch_size,
         data__image_size=image_size,

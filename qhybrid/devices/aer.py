@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,18 @@ from torch import Tensor
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.transpile import IsaCircuit
 from qhybrid.devices.aer_circuits import AerProgram, ideal_program, noisy_program
-from qhybrid.devices.base import LAYOUT_SEEDS, Capabilities, Estimates, NoisyDevice, Program, check_shots, check_size
+from qhybrid.devices.base import (
+    LAYOUT_SEEDS,
+    Capabilities,
+    Estimates,
+    NoisyDevice,
+    Program,
+    check_choice,
+    check_shots,
+    check_size,
+)
 from qhybrid.devices.sampling import exact_expectations, read_out, sample_expectations, shot_error
-from qhybrid.errors import InputError, QHybridError, did_you_mean
+from qhybrid.errors import InputError, QHybridError
 from qhybrid.noise_models.model import NoiseModel
 
 logging.getLogger("qiskit_aer.backends.aerbackend").setLevel(logging.ERROR)  # its warnings are our errors
@@ -75,10 +83,10 @@ class AerDevice(NoisyDevice):
     ) -> None:
         super().__init__(name, noise=noise, layout_seeds=layout_seeds)
         aer = AerSimulator()
-        _check_choice(name, "method", method, [each for each in aer.available_methods() if each not in NO_OUTCOMES])
-        _check_choice(name, "sampling", sampling, ("exact", "aer"))
-        _check_choice(name, "precision", precision, ("double", "single"))
-        _check_choice(name, "device", device, ("CPU", "GPU"))
+        check_choice(name, "method", method, [each for each in aer.available_methods() if each not in NO_OUTCOMES])
+        check_choice(name, "sampling", sampling, ("exact", "aer"))
+        check_choice(name, "precision", precision, ("double", "single"))
+        check_choice(name, "device", device, ("CPU", "GPU"))
         if device not in aer.available_devices():
             has = ", ".join(aer.available_devices())
             raise InputError(
@@ -255,8 +263,3 @@ def _log_size(method: str, n_qubits: int) -> int:
 
 def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_choice(name: str, key: str, given: str, allowed: Sequence[str]) -> None:
-    if given not in allowed:
-        raise InputError(f"{name}: unknown {key} {given!r}; {did_you_mean(given, allowed)}")

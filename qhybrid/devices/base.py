@@ -1,7 +1,7 @@
 """What a device is: capabilities, programs, estimates, a tracker, and the contract between them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
-from qhybrid.errors import InputError
+from qhybrid.errors import InputError, did_you_mean
 from qhybrid.noise_models.model import NoiseModel
 
 if TYPE_CHECKING:
@@ -146,7 +146,20 @@ class Device(ABC):
         """
 
 
-class NoisyDevice(Device):
+class MachineDevice(Device):
+    """A device that runs a circuit in the gates of a machine, on the physical qubits of its choice."""
+
+    @property
+    @abstractmethod
+    def machine(self) -> str | None:
+        """Name of the machine; None: there is none, and circuits run as they are."""
+
+    @abstractmethod
+    def isa_circuits(self, program: Program) -> "tuple[IsaCircuit, ...]":
+        """The ISA circuits of a program, one for each measurement basis; none without a machine."""
+
+
+class NoisyDevice(MachineDevice):
     """A device that simulates a machine's noise.
 
     Its driver takes the keywords `noise` and `layout_seeds`; `prepare` lays the circuit out on the machine once, and
@@ -163,6 +176,10 @@ class NoisyDevice(Device):
         self.noise = noise
         self.layout_seeds = layout_seeds
 
+    @property
+    def machine(self) -> str | None:
+        return None if self.noise is None else self.noise.name
+
     def lay_out(self, circuit: Circuit) -> "tuple[IsaCircuit, ...]":
         """The circuit on the noise model's machine, one ISA circuit for each measurement basis."""
         from qhybrid.circuits.transpile import isa_circuits
@@ -172,10 +189,6 @@ class NoisyDevice(Device):
         return isa_circuits(
             circuit, machine.target(), schedule=machine.idle, layout_seeds=self.layout_seeds, machine=machine.name
         )
-
-    @abstractmethod
-    def isa_circuits(self, program: Program) -> "tuple[IsaCircuit, ...]":
-        """The ISA circuits of a program, one for each measurement basis; none without a noise model."""
 
     @abstractmethod
     def rescaled(self, program: Program, factor: float) -> Program:
@@ -210,6 +223,12 @@ def check_shots(shots: int | None) -> None:
         raise InputError(
             f"shots = {shots!r}: allowed are whole numbers from 1 to {MAX_SHOTS}, or None for exact values"
         )
+
+
+def check_choice(device: str, option: str, given: str, allowed: Collection[str]) -> None:
+    """Raise an InputError unless an option of a device is one of those allowed."""
+    if given not in allowed:
+        raise InputError(f"{device}: unknown {option} {given!r}; {did_you_mean(str(given), allowed)}")
 
 
 def check_size(device: str, circuit: Circuit, max_qubits: int) -> None:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
-from qhybrid.devices.base import LAYOUT_SEEDS, Capabilities, Estimates, NoisyDevice, Program, check_shots
+from qhybrid.devices.base import LAYOUT_SEEDS, Capabilities, Estimates, NoisyDevice, Program, check_choice, check_shots
 from qhybrid.devices.density_program import DensityProgram, Settings, ideal_program, noisy_program
 from qhybrid.devices.sampling import sample_expectations
-from qhybrid.errors import InputError, did_you_mean
+from qhybrid.errors import InputError
 from qhybrid.noise_models.model import NoiseModel
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class DensityDevice(NoisyDevice):
         memory_gb: float = 2.0,
     ) -> None:
         super().__init__(name, noise=noise, layout_seeds=layout_seeds)
-        if dtype not in DTYPES:
-            raise InputError(f"{name}: dtype = {dtype!r}; {did_you_mean(dtype, DTYPES)}")
+        check_choice(name, "dtype", dtype, DTYPES)
         if not 0 < memory_gb < float("inf"):
             raise InputError(f"{name}: memory_gb = {memory_gb}: allowed are numbers above 0")
         self.capabilities = Capabilities(

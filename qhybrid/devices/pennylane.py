@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit, Gate
 from qhybrid.circuits.observables import measurement_bases
-from qhybrid.devices.base import AdjointDevice, Capabilities, Estimates, Program, check_shots, check_size
+from qhybrid.devices.base import AdjointDevice, Capabilities, Estimates, Program, check_choice, check_shots, check_size
 from qhybrid.devices.plugins import check_credentials, is_analytic, missing_plugin, reason
 from qhybrid.devices.sampling import sample_expectations, shot_error
 from qhybrid.errors import InputError, QHybridError, did_you_mean
@@ -58,8 +58,7 @@ class PennyLaneDevice(AdjointDevice):
         self.short_name = device or name
         self._options = options
         self._devices: dict[int, Any] = {}
-        if sampling not in SAMPLING:
-            raise InputError(f"device {name!r}: options.sampling = {sampling!r}; {did_you_mean(sampling, SAMPLING)}")
+        check_choice(name, "sampling", sampling, SAMPLING)
         if self.short_name not in qml.plugin_devices:
             unknown = f"unknown device {self.short_name!r}; {did_you_mean(self.short_name, installed())}"
             raise InputError(missing_plugin(name, self.short_name) or unknown)

@@ -5,7 +5,7 @@ import io
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,15 @@ from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.transpile import OPTIMIZATION_LEVEL, IsaCircuit, isa_circuits
-from qhybrid.devices.base import LAYOUT_SEEDS, Capabilities, Device, Estimates, Program, check_shots
+from qhybrid.devices.base import (
+    LAYOUT_SEEDS,
+    Capabilities,
+    Estimates,
+    MachineDevice,
+    Program,
+    check_choice,
+    check_shots,
+)
 from qhybrid.devices.job_row import JobRow, now
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime_client import Client
@@ -23,7 +31,7 @@ from qhybrid.devices.runtime_jobs import Job, Progress, send
 from qhybrid.devices.runtime_options import check_options
 from qhybrid.devices.runtime_pubs import ANGLES, CIRCUITS, packed
 from qhybrid.devices.runtime_results import layout_of
-from qhybrid.errors import InputError, QHybridError, did_you_mean
+from qhybrid.errors import InputError, QHybridError
 
 __all__ = ["Job", "RuntimeDevice"]
 
@@ -44,19 +52,17 @@ class RuntimeProgram:
     """A circuit as it is sent.
 
     Args:
-        isa: Laid out on the machine, one circuit for each measurement basis; waiting times included.
-        circuits: The same as the machine is given them.
+        isa: As they are sent, one circuit for each measurement basis.
         qpy: These in bytes.
         calibration: Date of the calibration that the layout was chosen for.
     """
 
     isa: tuple[IsaCircuit, ...]
-    circuits: tuple[QuantumCircuit, ...]
     qpy: bytes
     calibration: str | None
 
 
-class RuntimeDevice(Device):
+class RuntimeDevice(MachineDevice):
     """IBM's machines. Credentials are found by Qiskit itself: a saved account, or `QISKIT_IBM_*`.
 
     Args:
@@ -103,10 +109,10 @@ class RuntimeDevice(Device):
         channel: str | None = None,
     ) -> None:
         super().__init__(name)
-        _check_choice(name, "primitive", primitive, ("sampler", "estimator"))
-        _check_choice(name, "mode", mode, ("job", "batch", "session"))
+        check_choice(name, "primitive", primitive, ("sampler", "estimator"))
+        check_choice(name, "mode", mode, ("job", "batch", "session"))
         if channel is not None:
-            _check_choice(name, "channel", channel, ("ibm_quantum_platform", "ibm_cloud"))
+            check_choice(name, "channel", channel, ("ibm_quantum_platform", "ibm_cloud"))
         if isinstance(job_tags, str) or not all(isinstance(tag, str) and 0 < len(tag) <= 86 for tag in job_tags):
             raise InputError(f"{name}: job_tags = {job_tags!r}: a list of words of 1 to 86 characters is needed")
         if resilience_level is not None and primitive == "sampler":
@@ -158,12 +164,15 @@ class RuntimeDevice(Device):
         timed = target.dt is not None
         isa = isa_circuits(circuit, target, schedule=timed, machine=str(self.backend_name), **self._layout)
         self.tracker.transpilations += 1
-        circuits = tuple(self._as_sent(each) for each in isa)
-        compiled = RuntimeProgram(isa, circuits, packed(circuits), self.client.calibration(backend))
+        sent = tuple(replace(each, isa=self._as_sent(each)) for each in isa)
+        compiled = RuntimeProgram(sent, packed([each.isa for each in sent]), self.client.calibration(backend))
         return Program(circuit, compiled, decomposed=True)
 
+    @property
+    def machine(self) -> str | None:
+        return self.backend_name
+
     def isa_circuits(self, program: Program) -> tuple[IsaCircuit, ...]:
-        """The ISA circuits of a program, one for each measurement basis."""
         compiled: RuntimeProgram = program.compiled
         return compiled.isa
 
@@ -254,9 +263,9 @@ class RuntimeDevice(Device):
     def _rows_a_job(self, program: Program, shots: int) -> int:
         """Rows of angles that fit into one job."""
         compiled: RuntimeProgram = program.compiled
-        n_bases = len(compiled.circuits)
-        depth = max(1, *(circuit.depth() for circuit in compiled.circuits))
-        columns = sum(max(1, len(circuit.parameters)) for circuit in compiled.circuits)
+        n_bases = len(compiled.isa)
+        depth = max(1, *(each.isa.depth() for each in compiled.isa))
+        columns = sum(max(1, len(each.isa.parameters)) for each in compiled.isa)
         executions = MAX_EXECUTIONS // (shots * n_bases) if self.primitive == "sampler" else MAX_EXECUTIONS
         payload = (MAX_PAYLOAD - 2 * len(compiled.qpy)) // (columns * BYTES_PER_ANGLE)
         return int(max(1, min(executions, MAX_INSTRUCTIONS // (depth * n_bases), payload)))
@@ -285,7 +294,7 @@ class RuntimeDevice(Device):
                 settings=self._settings,
                 layout={**layout_of(program.circuit, self.primitive, len(part)), "measured": measured},
                 digest=digest,
-                circuits=len(part) * len(compiled.circuits),
+                circuits=len(part) * len(compiled.isa),
                 shots=shots,
                 created=created,
                 batch=batch,
@@ -335,8 +344,3 @@ class RuntimeDevice(Device):
             shots,
         ]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + rows.tobytes()).hexdigest()
-
-
-def _check_choice(name: str, key: str, given: str, allowed: Sequence[str]) -> None:
-    if given not in allowed:
-        raise InputError(f"{name}: unknown {key} {given!r}; {did_you_mean(str(given), allowed)}")

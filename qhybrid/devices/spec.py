@@ -104,6 +104,7 @@ def load_device(
     *,
     noise: NoiseModel | None = None,
     layout_seeds: int | None = None,
+    backend: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Device:
     """Open a device by its name (see `device_spec`).
@@ -112,10 +113,12 @@ def load_device(
         name: Of the device.
         noise: Noise that it simulates; None: none.
         layout_seeds: Transpiler seeds tried for each circuit; None: the driver's default.
+        backend: Machine of a device that has several; None: the one in its file.
         options: Options of the driver that replace those of the device file.
 
     Raises:
-        InputError: There is no such device, its file is wrong, it does not start here, or it takes no noise model.
+        InputError: There is no such device, its file is wrong, it does not start here, or it takes no noise model or
+            no backend.
     """
     spec, path = device_spec(name)
     driver = _driver_class(spec.driver, path)
@@ -123,6 +126,10 @@ def load_device(
     parameters = inspect.signature(driver).parameters
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     chosen = {**spec.options, **(options or {})}
+    if backend is not None:
+        if "backend" not in parameters and "backend" not in chosen:
+            raise InputError(f"{name} takes no backend (backend = {backend!r}); qiskit.remote takes one")
+        chosen["backend"] = backend
     unknown = [key for key in chosen if key not in parameters]
     if unknown and not takes_any:
         allowed = [key for key in parameters if key not in ("name", "noise")]

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 from rich.console import Console
 
 from qhybrid.circuits.isa import IsaReport, verdict, worst
-from qhybrid.devices.base import NoisyDevice
+from qhybrid.devices.base import MachineDevice
 from qhybrid.errors import InputError
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.spec import DeviceChoice
@@ -15,6 +15,8 @@ from qhybrid.noise_models.spec import load_noise_model
 
 NOISY_DEVICE = "qiskit.aer"
 """The device where a noise model is given and no device."""
+HARDWARE_DEVICE = "qiskit.remote"
+"""The device where a backend is given and no device."""
 LINE = 140
 """Characters in a line of text."""
 
@@ -36,13 +38,16 @@ class DeviceOptions(TypedDict, total=False):
     """Which parts of it are on."""
     layout_seeds: int | None
     """Transpiler seeds tried for the layout on its machine."""
+    backend: str | None
+    """Machine of a device that has several."""
 
 
 def choose_device(run: Run, options: DeviceOptions) -> DeviceChoice:
     """Settle on the device that evaluates a run.
 
     With neither a device nor a noise model it is that of the training, with its noise and shots. With a device there
-    is no noise and there are no shots but those that are given. With a noise model and no device it is `qiskit.aer`.
+    is no noise and there are no shots but those that are given. With a noise model and no device it is `qiskit.aer`,
+    with a backend and no device `qiskit.remote`.
 
     Args:
         run: Whose training is asked where nothing is given.
@@ -62,8 +67,10 @@ def choose_device(run: Run, options: DeviceOptions) -> DeviceChoice:
                 "device, shots and noise do not apply"
             )
         return run.spec.device
-    name, noise = asked.pop("device", None), asked.get("noise")
-    kept = run.spec.device if name is None and noise is None else DeviceChoice(name=str(name or NOISY_DEVICE))
+    name, noise, backend = asked.pop("device", None), asked.get("noise"), asked.get("backend")
+    other = HARDWARE_DEVICE if noise is None and backend is not None else NOISY_DEVICE
+    stays = name is None and noise is None and (backend is None or run.spec.device.backend is not None)
+    kept = run.spec.device if stays else DeviceChoice(name=str(name or other))
     choice = kept.model_copy(update={"diff_method": "best"} | asked)
     if choice.noise is None and (choice.noise_scale != 1 or choice.noise_parts is not None):
         raise InputError(f"a noise scale or noise parts are given, but no noise model for {choice.name}: give --noise")
@@ -79,9 +86,10 @@ def chosen_noise(choice: DeviceChoice) -> NoiseModel | None:
 
 
 def describe_device(layer: QuantumLayer) -> dict[str, Any]:
-    """What a result says about its device: name, shots, noise, ISA circuits, and the tracker's counts."""
+    """What a result says about its device: name, machine, shots, noise, ISA circuits, and the tracker's counts."""
     return {
         "name": layer.device.name,
+        "machine": layer.device.machine if isinstance(layer.device, MachineDevice) else None,
         "diff_method": layer.diff_method,
         "shots": layer.shots,
         "noise": None if layer.noise is None else {"label": layer.noise.label} | layer.noise.provenance(),
@@ -92,8 +100,8 @@ def describe_device(layer: QuantumLayer) -> dict[str, Any]:
 
 
 def isa_reports(layer: QuantumLayer) -> list[IsaReport]:
-    """What each measurement basis costs on the machine of the noise model; empty without one."""
-    if not isinstance(layer.device, NoisyDevice):
+    """What each measurement basis costs on the machine; empty without one."""
+    if not isinstance(layer.device, MachineDevice):
         return []
     return [isa.report for isa in layer.device.isa_circuits(layer.program)]
 
@@ -101,9 +109,10 @@ def isa_reports(layer: QuantumLayer) -> list[IsaReport]:
 def isa_verdict(layer: QuantumLayer) -> str | None:
     """What the costliest of them means for the result; None without a machine."""
     reports = isa_reports(layer)
-    if not reports or layer.noise is None:
+    if not reports:
         return None
-    return verdict(worst(reports), layer.circuit.name, layer.noise.name)
+    assert isinstance(layer.device, MachineDevice)
+    return verdict(worst(reports), layer.circuit.name, str(layer.device.machine))
 
 
 def noise_lines(noise: NoiseModel) -> list[str]:

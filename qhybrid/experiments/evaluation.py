@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from qhybrid.devices.base import MachineDevice
 from qhybrid.errors import InputError
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE, Comparison, compare
 from qhybrid.experiments.device_choice import DeviceOptions, choose_device, describe_device, warn_of_lost_signal
@@ -230,10 +231,12 @@ def evaluation_name(head: ClassifierHead, *, repeats: int = 1, split: str, seed:
 
 
 def device_name(layer: QuantumLayer) -> str:
-    """Device, noise and shots in a form for file names."""
+    """Device, noise or machine, and shots in a form for file names."""
+    device = layer.device
+    machine = device.machine if isinstance(device, MachineDevice) else None
     parts = [
-        layer.device.name,
-        *([layer.noise.label] if layer.noise else []),
+        device.name,
+        layer.noise.label if layer.noise else machine or "",
         "analytic" if layer.shots is None else f"{layer.shots}shots",
     ]
-    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part).strip("._") for part in parts)
+    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part).strip("._") for part in parts if part)

@@ -159,6 +159,7 @@ def _quantum(request: HeadRequest) -> ClassifierHead:
         noise_scale=request.device.noise_scale,
         noise_parts=request.device.noise_parts,
         layout_seeds=request.device.layout_seeds,
+        backend=request.device.backend,
         seed=request.seed,
     )
     return QuantumHead(

@@ -80,6 +80,8 @@ class DeviceChoice(BaseModel):
     """Factor on all rates of the noise model."""
     noise_parts: Annotated[list[str] | None, BeforeValidator(_none_as_text)] = None
     """Which parts of the noise model are on, of gates1q, gates2q, thermal, readout, idle; None: all."""
+    backend: Annotated[str | None, BeforeValidator(_none_as_text)] = None
+    """Machine of a device that has several, such as ibm_fez of `qiskit.remote`; None: that in the device's file."""
     layout_seeds: Annotated[int | None, Field(ge=1, le=1000), BeforeValidator(_none_as_text)] = None
     """Transpiler seeds tried for the layout on the machine of the noise model; None: the device's default."""
 
