@@ -78,6 +78,9 @@ ROTATIONS: dict[str, Rotation] = {
 }
 """Gates with an angle, U(angle) = exp(-i angle G)."""
 
+VIRTUAL_GATES = ("p", "rz", "s", "sdg", "t", "tdg", "u1", "z")
+"""Rotations about Z by Qiskit's names: on a machine they are a change of frame, without duration and error."""
+
 
 def n_wires(name: str) -> int:
     """Number of wires that a gate of this name acts on."""

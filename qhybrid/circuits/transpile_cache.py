@@ -24,7 +24,7 @@ from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.isa import IsaReport
 from qhybrid.storage import write_bytes
 
-FORMAT = 2
+FORMAT = 3
 """Changes whenever a file, or what is searched, means something else."""
 FOLDER_VARIABLE = "QHYBRID_CACHE"
 """Environment variable that moves the cache."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from qiskit.transpiler import InstructionProperties, Target
 
-VIRTUAL = frozenset({"rz", "u1", "p", "id", "delay", "barrier", "reset"})
-"""Operations that are no pulse."""
+from qhybrid.circuits.gates import VIRTUAL_GATES
+
 MAX_ERROR = 1 - 1e-12
 
 
@@ -53,7 +53,7 @@ class Machine:
                 readout[on[0]] = fidelity
             elif len(on) == 1:
                 rotated[on[0]] = True
-                if name not in VIRTUAL:
+                if name not in VIRTUAL_GATES:
                     pulses[on[0]].append(fidelity)
                     seconds[1].append(duration)
             else:

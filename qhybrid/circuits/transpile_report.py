@@ -6,8 +6,11 @@ from typing import Any
 from qiskit import QuantumCircuit
 from qiskit.transpiler import Target
 
+from qhybrid.circuits.gates import VIRTUAL_GATES
 from qhybrid.circuits.isa import IsaReport
-from qhybrid.circuits.transpile_machine import VIRTUAL, gate_seconds, log_fidelity, relaxation_times
+from qhybrid.circuits.transpile_machine import gate_seconds, log_fidelity, relaxation_times
+
+NOT_IN_DEPTH = (*VIRTUAL_GATES, "barrier", "delay", "measure")
 
 
 def report(isa: QuantumCircuit, target: Target, seed: int) -> IsaReport:
@@ -34,13 +37,13 @@ def report(isa: QuantumCircuit, target: Target, seed: int) -> IsaReport:
         else:
             seconds = gate_seconds(target, name, on)
             log_survival += log_fidelity(target, name, on)
-            if name not in VIRTUAL:
+            if name not in VIRTUAL_GATES:
                 excited.update(on)
             if name == "measure":
                 excited.discard(on[0])
             elif len(on) == 2:
                 names2q.append(name)
-            elif name not in VIRTUAL or seconds:
+            elif name not in VIRTUAL_GATES or seconds:
                 gates1q += 1
         end = max(busy[q] for q in on) + seconds
         busy.update(dict.fromkeys(on, end))
@@ -49,7 +52,7 @@ def report(isa: QuantumCircuit, target: Target, seed: int) -> IsaReport:
         gates1q=gates1q,
         gates2q=len(names2q),
         two_qubit_gate=max(sorted(set(names2q)), key=names2q.count) if names2q else "",
-        depth=isa.depth(lambda each: each.operation.name not in VIRTUAL and each.operation.name != "measure"),
+        depth=isa.depth(lambda each: each.operation.name not in NOT_IN_DEPTH),
         seconds=max(busy.values(), default=0.0),
         survival=math.exp(log_survival),
         seed=seed,

@@ -4,7 +4,5 @@ GATES1Q = ("h", "p", "rx", "ry", "rz", "s", "sdg", "sx", "sxdg", "t", "tdg", "u"
 GATES2Q = ("cp", "cx", "cz", "ecr", "rxx", "ryy", "rzx", "rzz")
 ENTANGLERS = ("cx", "cz", "ecr")
 """Gates on two qubits that circuits can be translated into, because they have no angle."""
-VIRTUAL_GATES = ("p", "rz", "s", "sdg", "t", "tdg", "u1", "z")
-"""Rotations about Z are a change of frame: they take no time and have no error."""
 N_QUBITS = dict.fromkeys(GATES1Q, 1) | dict.fromkeys(GATES2Q, 2)
 """Name of a gate -> number of its qubits."""

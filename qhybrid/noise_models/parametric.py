@@ -16,10 +16,11 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from qhybrid.circuits.gates import VIRTUAL_GATES
 from qhybrid.errors import did_you_mean
 from qhybrid.noise_models.channels import MIN_KEPT, average_infidelity
 from qhybrid.noise_models.couplings import CouplingName, coupling_map
-from qhybrid.noise_models.machine_gates import ENTANGLERS, N_QUBITS, VIRTUAL_GATES
+from qhybrid.noise_models.machine_gates import ENTANGLERS, N_QUBITS
 from qhybrid.noise_models.model import GateCalibration, GateNoise, NoiseModel
 
 MAX_QUBITS = 1000

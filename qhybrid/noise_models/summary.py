@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qhybrid.noise_models.machine_gates import VIRTUAL_GATES
+from qhybrid.circuits.gates import VIRTUAL_GATES
 from qhybrid.noise_models.model import BEST_CASE, NoiseModel
 
 Edge = tuple[int, int]
