@@ -21,8 +21,8 @@ from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.isa import Affine, IsaOperation, IsaReport
 from qhybrid.circuits.light_cone import without_unseen_gates
 from qhybrid.circuits.observables import MeasurementBasis, measurement_bases
-from qhybrid.circuits.transpile_machine import Machine
-from qhybrid.circuits.transpile_report import delay_seconds, report
+from qhybrid.circuits.transpile_machine import Machine, delay_seconds
+from qhybrid.circuits.transpile_report import report
 from qhybrid.circuits.transpile_routing import Edge, Placement, Plan, neighbourhoods, placements, routed, unrouted
 from qhybrid.errors import InputError
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from qiskit.circuit.delay import Delay
 from qiskit.transpiler import InstructionProperties, Target
+from qiskit.utils.units import apply_prefix
 
 from qhybrid.circuits.gates import VIRTUAL_GATES
 
@@ -138,6 +140,12 @@ def gate_seconds(target: Target, name: str, on: tuple[int, ...]) -> float:
     """Duration of a gate; 0 where none is known."""
     properties = target[name][on]
     return float((properties.duration or 0.0) if properties else 0.0)
+
+
+def delay_seconds(delay: Delay, dt: float | None) -> float:
+    """Duration of a delay in a time unit or in dt, of which a machine without a clock (None) makes nothing."""
+    value = float(delay.duration)
+    return value * (dt or 0.0) if delay.unit == "dt" else float(apply_prefix(value, delay.unit))
 
 
 def relaxation_times(target: Target, qubit: int) -> tuple[float, float]:

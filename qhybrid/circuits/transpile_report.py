@@ -1,14 +1,13 @@
 """What an ISA circuit costs: gates, depth, time, and the estimate of its survival."""
 
 import math
-from typing import Any
 
 from qiskit import QuantumCircuit
 from qiskit.transpiler import Target
 
 from qhybrid.circuits.gates import VIRTUAL_GATES
 from qhybrid.circuits.isa import IsaReport
-from qhybrid.circuits.transpile_machine import gate_seconds, log_fidelity, relaxation_times
+from qhybrid.circuits.transpile_machine import delay_seconds, gate_seconds, log_fidelity, relaxation_times
 
 NOT_IN_DEPTH = (*VIRTUAL_GATES, "barrier", "delay", "measure")
 
@@ -64,9 +63,3 @@ def _waiting_fidelity(target: Target, qubit: int, seconds: float) -> float:
     t1, t2 = relaxation_times(target, qubit)
     entanglement_fidelity = (1 + 2 * math.exp(-seconds / t2) + math.exp(-seconds / t1)) / 4
     return (2 * entanglement_fidelity + 1) / 3
-
-
-def delay_seconds(delay: Any, dt: float | None) -> float:
-    """Duration of a delay, whose unit may be dt."""
-    units = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12, "dt": dt or 1.0}
-    return float(delay.duration) * units[delay.unit]

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 
 from qiskit import QuantumCircuit
 from qiskit.circuit import CircuitInstruction, ControlFlowOp
-from qiskit.circuit.delay import Delay
 from qiskit.transpiler import PassManager, Target
 from qiskit.transpiler.passes import ALAPScheduleAnalysis, PadDelay
 from qiskit_aer.noise import NoiseModel as AerNoiseModel
 from qiskit_aer.noise import QuantumError
 from qiskit_aer.noise.noise_model import QuantumErrorLocation
 
+from qhybrid.circuits.transpile_machine import delay_seconds
 from qhybrid.noise_models.model import NoiseModel
 from qhybrid.noise_models.qiskit_forms import quantum_error
 
 SILENT = ("barrier", "delay")
-UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12}
 
 
 class JobFailure(Exception):
@@ -94,13 +93,13 @@ def cut(circuit: QuantumCircuit, noise: NoiseModel, target: Target, also: Iterab
     model = noise.aer(used)
     waits: dict[tuple[int, float], QuantumError | None] = {}
     for instruction in scheduled.data:
-        operation = instruction.operation
+        operation, name = instruction.operation, instruction.operation.name
         on = [scheduled.find_bit(qubit).index for qubit in instruction.qubits]
-        if operation.name in (*SILENT, "id"):
-            for qubit in on if operation.name != "barrier" else []:
-                seconds = _seconds(operation, noise) if operation.name == "delay" else _length(noise, "sx", qubit)
+        if name in (*SILENT, "id"):
+            for qubit in on if name != "barrier" else []:
                 if qubit not in place:
                     continue
+                seconds = delay_seconds(operation, noise.dt) if name == "delay" else _length(noise, "sx", qubit)
                 key = (qubit, seconds)
                 if key not in waits:
                     relaxation = noise.idle_noise(qubit, seconds)
@@ -122,12 +121,6 @@ def _schedule(circuit: QuantumCircuit, target: Target) -> QuantumCircuit:
     return scheduled
 
 
-def _seconds(delay: Delay, noise: NoiseModel) -> float:
-    if delay.unit == "dt":
-        return float(delay.duration) * (noise.dt or 0.0)
-    return float(delay.duration) * UNITS[delay.unit]
-
-
 def _length(noise: NoiseModel, name: str, *qubits: int) -> float:
     calibration = noise.gates.get((name, qubits))
     return 0.0 if calibration is None else calibration.duration
@@ -142,7 +135,7 @@ def _duration(circuit: QuantumCircuit, noise: NoiseModel) -> float:
         if name == "measure":
             seconds = float(noise.readout_duration[on[0]])
         elif name == "delay":
-            seconds = _seconds(instruction.operation, noise)
+            seconds = delay_seconds(instruction.operation, noise.dt)
         else:
             seconds = _length(noise, name, *on)
         start = max((ends[qubit] for qubit in on), default=0.0)
