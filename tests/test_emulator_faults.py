@@ -31,6 +31,7 @@ from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError
 
 from qhybrid.emulator.faults import Faults, FaultState, with_faults
 from qhybrid.emulator.running import RunningEmulator, running_emulator
+from qhybrid.emulator.simulation import check_params
 from qhybrid.errors import InputError, QHybridError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The RuntimeOptions class is deprecated")  # the client's own
@@ -87,6 +88,39 @@ def test_a_job_that_was_running_starts_again_and_ends_once(emulator: RunningEmul
     assert QiskitRuntimeService().job(job.job_id()).result(timeout=20)
     counters = emulator.counters()
     assert (counters["started"], counters["completed"]) == (2, 1)
+
+
+def test_a_job_that_arrives_while_the_server_stops_is_not_forgotten(
+    emulator: RunningEmulator, backend: IBMBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken before the server is gone, or not at all; the client, which got no reply, posts again."""
+    arrived = threading.Event()
+
+    def slow(*given: Any) -> str | None:
+        arrived.set()
+        time.sleep(0.5)
+        return check_params(*given)
+
+    monkeypatch.setattr("qhybrid.emulator.requested_jobs.check_params", slow)
+    thread = threading.Thread(target=submit, args=(backend, "arriving"))
+    thread.start()
+    arrived.wait(10)
+    emulator.restart()
+    thread.join()
+    found = QiskitRuntimeService().jobs(job_tags=["arriving"])
+    assert len(found) == emulator.counters()["accepted"] == 2
+    assert all(job.result(timeout=20) for job in found)
+
+
+def test_a_reply_that_is_late_or_lost_at_a_gateway(emulator: RunningEmulator, backend: IBMBackend) -> None:
+    emulator.set_faults(slow_submit=0.5)
+    start = time.monotonic()
+    submit(backend)
+    assert time.monotonic() - start >= 0.5
+    emulator.set_faults(slow_submit=0.0, drop_submit=1, drop_status=504)
+    submit(backend, "gateway")  # the client posts again
+    assert len(QiskitRuntimeService().jobs(job_tags=["gateway"])) == 2
+    assert emulator.counters()["replies_dropped"] == 1
 
 
 def test_a_lost_reply_makes_the_client_post_again(emulator: RunningEmulator, backend: IBMBackend) -> None:

@@ -12,7 +12,7 @@ PLACES = ("all", "submit", "poll", "results", "jobs")
 """Kinds of requests that a fault can hit: all of the runtime API's, `POST /jobs`, `GET /jobs/ID`, its results, the
 list of jobs."""
 
-TIMES = ("retry_after", "queue_seconds", "run_seconds", "slow_results", "token_seconds")
+TIMES = ("retry_after", "queue_seconds", "run_seconds", "slow_submit", "slow_results", "token_seconds")
 MAY_BE_NONE = ("retry_after", "token_seconds")
 
 
@@ -23,6 +23,7 @@ class Faults:
     Args:
         drop_submit: The n-th `POST /jobs` from now is accepted, and the connection closed without a reply.
         drop_submits: So many in a row, from the n-th on.
+        drop_status: What these are answered with instead of nothing, as by a gateway, such as 504; 0: nothing.
         errors: So many requests in a row are answered with `error_status`.
         errors_on: One of `PLACES`.
         error_status: Such as 500 or 503.
@@ -33,6 +34,7 @@ class Faults:
         close_on: One of `PLACES`.
         queue_seconds: Every job waits so long before it runs.
         run_seconds: Every job runs so long at least.
+        slow_submit: Seconds between the acceptance of a job and the reply.
         slow_results: Seconds before a result is sent.
         truncate_results: So many results are cut in the middle, their length announced as whole.
         truncate_silently: So many results are cut in the middle without a trace in the headers.
@@ -44,6 +46,7 @@ class Faults:
 
     drop_submit: int = 0
     drop_submits: int = 1
+    drop_status: int = 0
     errors: int = 0
     errors_on: str = "all"
     error_status: int = 503
@@ -54,6 +57,7 @@ class Faults:
     close_on: str = "all"
     queue_seconds: float = 0.0
     run_seconds: float = 0.0
+    slow_submit: float = 0.0
     slow_results: float = 0.0
     truncate_results: int = 0
     truncate_silently: int = 0
@@ -99,6 +103,7 @@ class FaultState:
     def __init__(self, faults: Faults) -> None:
         self._lock = threading.Lock()
         self._faults = faults
+        self._over = threading.Event()
 
     @property
     def now(self) -> Faults:
@@ -109,6 +114,14 @@ class FaultState:
         """Set some of them anew."""
         with self._lock:
             self._faults = with_faults(self._faults, changes)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the server stops."""
+        self._over.wait(seconds)
+
+    def end(self) -> None:
+        """End all pauses: the server stops."""
+        self._over.set()
 
     def take(self, name: str, places: tuple[str, ...] = ()) -> bool:
         """Whether a fault happens now; counts it down.

@@ -1,7 +1,6 @@
 """Requests about jobs: submit, poll, list, results, metrics, cancel, tags, delete."""
 
 import json
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,9 +98,12 @@ class JobRequests:
         }
         record = self._jobs.create(fields, json.dumps(content["params"]))
         self._counters.add("accepted")
-        if self._faults.take_drop():
+        dropped = self._faults.take_drop()
+        self._faults.pause(self._faults.now.slow_submit)
+        if dropped:
             self._counters.add("replies_dropped")
-            return CLOSED
+            status = self._faults.now.drop_status
+            return error(status, 9999, "Gateway error (a fault asked for).") if status else CLOSED
         return ok({"id": record["id"], "backend": machine.name})
 
     def _job(self, request: Request, record: Record) -> Reply:
@@ -132,7 +134,7 @@ class JobRequests:
 
     def _result(self, record: Record) -> Reply:
         self._counters.add("results")
-        time.sleep(self._faults.now.slow_results)
+        self._faults.pause(self._faults.now.slow_results)
         text = self._jobs.result(record["id"]) if record["state"]["status"] in FINAL else None
         if text is None:
             return Reply(204)

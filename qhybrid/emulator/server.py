@@ -5,7 +5,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +21,7 @@ from qhybrid.emulator.faults import Faults, FaultState
 from qhybrid.emulator.jobs import Jobs
 from qhybrid.emulator.lock import FolderLock
 from qhybrid.emulator.machines import DEFAULT_BACKEND, Machine, load_machines
-from qhybrid.emulator.messages import Reply, Request, error, ok
+from qhybrid.emulator.messages import CLOSED, Reply, Request, error, ok
 from qhybrid.emulator.sessions import Sessions
 from qhybrid.errors import InputError, QHybridError, did_you_mean
 
@@ -84,6 +84,7 @@ class Emulator:
         settings = self.settings
         self.counters = Counters(settings.state)
         self.faults = FaultState(settings.faults)
+        self._requests = _Requests()
         try:
             self._proxy = _Proxy((ADDRESS, settings.port), _ProxyHandler)
         except (OSError, OverflowError) as problem:
@@ -110,12 +111,14 @@ class Emulator:
         self._thread.join()
         self._proxy.server_close()
         self._proxy.close_connections()
+        self.faults.end()
+        self._requests.end()
         self._jobs.stop()
         self._lock.release()
 
     def answer(self, request: Request) -> Reply:
         """The reply of one of IBM's hosts."""
-        return self._api.answer(request)
+        return self._requests.answered(request, self._api.answer)
 
     def control(self, request: Request) -> Reply:
         """The reply of the emulator itself, over plain HTTP: counters, faults, jobs."""
@@ -134,6 +137,33 @@ class Emulator:
                 return ok({"error": str(problem)}, 400)
             return ok(self.faults.as_dict())
         return ok({"error": "allowed: GET /emulator/counters, /emulator/jobs; GET or POST /emulator/faults"}, 404)
+
+
+class _Requests:
+    """Requests under way. None outlives its server, whose jobs and counters the next one reads from the disk."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._under_way = 0
+        self._over = False
+
+    def answered(self, request: Request, answer: Callable[[Request], Reply]) -> Reply:
+        with self._changed:
+            if self._over:
+                return CLOSED
+            self._under_way += 1
+        try:
+            return answer(request)
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let no more in, and wait for those that are."""
+        with self._changed:
+            self._over = True
+            self._changed.wait_for(lambda: not self._under_way)
 
 
 def environment(port: int, bundle: Path, api_key: str = DUMMY_TOKEN) -> dict[str, str]:
