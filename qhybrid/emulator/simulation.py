@@ -1,7 +1,6 @@
 """Sampler and estimator jobs on Aer, with the noise of a machine."""
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,14 +237,12 @@ def _counts(
 ) -> list[dict[int, int]]:
     """Outcome as an integer -> how often, for each row."""
     binding = dict(zip(circuit.parameters, rows.T.tolist(), strict=True))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     result = simulator.run(
         circuit,
         parameter_binds=[binding] if binding else None,
         shots=shots,
         seed_simulator=int(generator.integers(2**62)),
-        max_parallel_threads=cores,
-        max_parallel_experiments=cores if len(rows) > 1 else 1,
+        max_parallel_experiments=0,  # as many as there are cores
     ).result()
     if not result.success:
         raise JobFailure(f"Simulation failed: {result.status}", 9999)
