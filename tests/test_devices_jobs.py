@@ -257,12 +257,14 @@ def test_a_ledger_of_a_newer_version_is_not_touched(ledger: Ledger) -> None:
         ledger.find()
 
 
-def test_an_older_ledger_is_migrated(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = row()
+def test_an_older_ledger_is_migrated(ledger: Ledger) -> None:
+    written = row(request={"split": "test"})
     ledger.add([written], {})
-    monkeypatch.setattr(jobs, "VERSION", 2)
-    monkeypatch.setitem(jobs._MIGRATIONS, 1, lambda database: database.execute("UPDATE jobs SET purpose = 'migrated'"))
-    assert ledger.by_tag(written.tag).purpose == "migrated"
+    with sqlite3.connect(ledger.path) as database:  # format 1 had no requests
+        database.execute("ALTER TABLE jobs DROP COLUMN request")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    assert ledger.by_tag(written.tag) == replace(written, request={})
     assert len(ledger.find()) == 1
 
 

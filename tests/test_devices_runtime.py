@@ -13,7 +13,7 @@ import torch
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.spec import load_circuit
-from qhybrid.devices import runtime, runtime_jobs
+from qhybrid.devices import runtime_jobs, runtime_program
 from qhybrid.devices.base import Program
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime import RuntimeDevice
@@ -141,7 +141,7 @@ def test_a_layer_learns_through_it_one_job_a_step(emulator: RunningEmulator, cir
 def test_a_batch_over_the_limits_becomes_the_fewest_jobs(
     device: RuntimeDevice, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "MAX_EXECUTIONS", 1000)
+    monkeypatch.setattr(runtime_program, "MAX_EXECUTIONS", 1000)
     rows = angles(program.circuit, 7)
     found = device.run(program, rows, shots=300)
     assert [row.circuits for row in device.ledger.find()] == [3, 3, 1]

@@ -40,7 +40,8 @@ class JobRow:
         backend: The machine.
         circuit: Name of the circuit.
         settings: Options of the device; never credentials.
-        layout: What turns the raw result into expectation values: primitive, observables and measurement bases.
+        layout: What turns the raw result into expectation values: primitive, observables and measurement bases; and
+            what the circuits cost on the machine (ISA reports).
         digest: Of the circuit, the angles and the shots of the whole batch: equal for equal work.
         circuits: Executions: rows of angles times measurement bases.
         shots: Shots of each of them.
@@ -66,6 +67,7 @@ class JobRow:
         calibration_at_submit: Date of the machine's calibration.
         calibration_at_collect: The same when the result was fetched.
         error: Why it failed.
+        request: What its result is to be turned into, for whoever asked for the job.
     """
 
     backend: str
@@ -97,6 +99,7 @@ class JobRow:
     calibration_at_submit: str | None = None
     calibration_at_collect: str | None = None
     error: str | None = None
+    request: Mapping[str, Any] = field(default_factory=dict)
 
 
 def this_process() -> str:
@@ -105,12 +108,20 @@ def this_process() -> str:
     return f"{socket.gethostname()} {process.pid} {process.create_time():.2f}"
 
 
+def is_this_process(owner: str | None) -> bool:
+    """Whether a job was claimed by this process, or by an earlier one of the same process id."""
+    return owner is not None and owner.rsplit(" ", 1)[0] == this_process().rsplit(" ", 1)[0]
+
+
 def may_be_alive(owner: str | None) -> bool:
     """Whether the process that claimed a job may still be at work; on another host, always."""
     host, pid, started = (owner or "- 0 0").rsplit(" ", 2)
     if host != socket.gethostname():
         return owner is not None
     try:
-        return bool(abs(psutil.Process(int(pid)).create_time() - float(started)) < 2)  # clocks are adjusted
+        process = psutil.Process(int(pid))
+        if process.status() == psutil.STATUS_ZOMBIE:  # dead, and its parent has not looked
+            return False
+        return bool(abs(process.create_time() - float(started)) < 2)  # clocks are adjusted
     except psutil.Error:
         return False

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,13 @@ from typing import Any
 
 from platformdirs import user_data_dir
 
-from qhybrid.devices.job_row import TRANSITIONS, JobRow, may_be_alive, now, this_process
+from qhybrid.devices.job_row import TRANSITIONS, JobRow, is_this_process, may_be_alive, now, this_process
 from qhybrid.errors import InputError, QHybridError, did_you_mean
 from qhybrid.storage import write_bytes
 
 FOLDER_VARIABLE = "QHYBRID_DATA"
 """Environment variable that moves the ledger."""
-VERSION = 1
+VERSION = 2
 """Of the tables; `_MIGRATIONS[v]` turns version v into v + 1."""
 LOCK_SECONDS = 30.0
 """How long another process's transaction is waited for."""
@@ -34,16 +35,21 @@ CREATE TABLE jobs (
     circuit TEXT NOT NULL, layout TEXT NOT NULL, digest TEXT NOT NULL, circuits INTEGER NOT NULL,
     shots INTEGER NOT NULL, estimate REAL, created TEXT NOT NULL, job_id TEXT, session_id TEXT, submitted TEXT,
     finished TEXT, collected TEXT, attempts INTEGER NOT NULL, owner TEXT, claimed TEXT, usage REAL,
-    calibration_at_submit TEXT, calibration_at_collect TEXT, error TEXT
+    calibration_at_submit TEXT, calibration_at_collect TEXT, error TEXT, request TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE INDEX jobs_of_run ON jobs (run, purpose);
 CREATE INDEX jobs_of_batch ON jobs (batch, part);
 """
-_MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+_MIGRATIONS: dict[int, Callable[[sqlite3.Connection], object]] = {
+    1: lambda database: database.execute("ALTER TABLE jobs ADD COLUMN request TEXT NOT NULL DEFAULT '{}'"),
+}
 
 
+_CLAIMING = threading.Lock()
+_AT_WORK: set[tuple[Path, str]] = set()
+"""Ledger and tag of the jobs that this process is sending."""
 _COLUMNS = tuple(each.name for each in dataclasses.fields(JobRow))
-_JSON = ("settings", "layout")
+_JSON = ("settings", "layout", "request")
 
 
 class Ledger:
@@ -97,20 +103,33 @@ class Ledger:
             tag: Of a job that is `prepared`, `lost` or `submitting`.
 
         Returns:
-            The row, now `submitting` and ours; None: another process sends it, or has sent it.
+            The row, now `submitting` and ours until `release`; None: another process or thread sends it, or it is sent.
         """
-        row = self.by_tag(tag)
-        if row.state == "submitting" and may_be_alive(row.owner):
-            return None
-        if row.state not in ("prepared", "lost", "submitting"):
-            return None
-        with self._transaction() as database:
-            changed = database.execute(
-                "UPDATE jobs SET state = 'submitting', owner = ?, claimed = ?, attempts = attempts + 1 "
-                "WHERE tag = ? AND state = ? AND owner IS ? AND attempts = ?",
-                (this_process(), now(), tag, row.state, row.owner, row.attempts),
-            ).rowcount
-        return self.by_tag(tag) if changed else None
+        with _CLAIMING:
+            row = self.by_tag(tag)
+            if row.state not in ("prepared", "lost", "submitting"):
+                return None
+            if row.state == "submitting" and may_be_alive(row.owner):
+                if not is_this_process(row.owner) or (self.path, tag) in _AT_WORK:
+                    return None
+            with self._transaction() as database:
+                changed = database.execute(
+                    "UPDATE jobs SET state = 'submitting', owner = ?, claimed = ?, attempts = attempts + 1 "
+                    "WHERE tag = ? AND state = ? AND owner IS ? AND attempts = ?",
+                    (this_process(), now(), tag, row.state, row.owner, row.attempts),
+                ).rowcount
+            if not changed:
+                return None
+            _AT_WORK.add((self.path, tag))
+        return self.by_tag(tag)
+
+    def release(self, tag: str) -> None:
+        """Leave a job that was claimed to whoever claims it next, whether it was sent or not."""
+        try:
+            with self._transaction() as database:
+                database.execute("UPDATE jobs SET owner = NULL WHERE tag = ? AND state = 'submitting'", (tag,))
+        finally:  # this process can claim it again even if the ledger cannot be written now
+            _AT_WORK.discard((self.path, tag))
 
     def set_state(self, tag: str, state: str, **changes: Any) -> JobRow:
         """Move a job to another state, at once with what is learnt with it.

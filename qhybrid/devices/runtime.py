@@ -1,16 +1,13 @@
 """Device `qiskit.remote`: IBM hardware through the V2 primitives of Qiskit Runtime, one job for a whole batch."""
 
-import hashlib
 import io
-import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qiskit import QuantumCircuit
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
@@ -27,39 +24,17 @@ from qhybrid.devices.base import (
 from qhybrid.devices.job_row import JobRow, now
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime_client import Client
+from qhybrid.devices.runtime_cost import REP_DELAY, RuntimeEstimate, check_budget
 from qhybrid.devices.runtime_jobs import Job, Progress, send
-from qhybrid.devices.runtime_options import check_options
-from qhybrid.devices.runtime_pubs import ANGLES, CIRCUITS, packed
-from qhybrid.devices.runtime_results import layout_of
+from qhybrid.devices.runtime_options import check_options, check_positive
+from qhybrid.devices.runtime_program import MAX_EXECUTIONS, RuntimeProgram, digest_of, runtime_program
+from qhybrid.devices.runtime_pubs import ANGLES, CIRCUITS
 from qhybrid.errors import InputError, QHybridError
 
 __all__ = ["Job", "RuntimeDevice"]
 
-MAX_EXECUTIONS = 10_000_000
-"""Circuits times shots in a job (https://quantum.cloud.ibm.com/docs/guides/job-limits)."""
-MAX_INSTRUCTIONS = 26_800_000
-"""Instructions on one qubit, over all circuits of a job (same page)."""
-MAX_PAYLOAD = 50_000_000
-"""Bytes of a job's request."""
-BYTES_PER_ANGLE = 11
-"""Of a request: eight bytes in base 64."""
 MAX_QUBITS = 4096
 """No machine is larger; the machine's own size is checked when a circuit is laid out on it."""
-
-
-@dataclass(frozen=True, eq=False)
-class RuntimeProgram:
-    """A circuit as it is sent.
-
-    Args:
-        isa: As they are sent, one circuit for each measurement basis.
-        qpy: These in bytes.
-        calibration: Date of the calibration that the layout was chosen for.
-    """
-
-    isa: tuple[IsaCircuit, ...]
-    qpy: bytes
-    calibration: str | None
 
 
 class RuntimeDevice(MachineDevice):
@@ -79,6 +54,10 @@ class RuntimeDevice(MachineDevice):
         job_tags: Given to every job.
         max_execution_time: QPU seconds after which IBM cancels a job; None: IBM's limit.
         timeout: Seconds that `run` waits for a job; None: as long as it takes.
+        price_per_second: Of the QPU, for estimates; prices change, so none is built in.
+        currency: Of the price.
+        budget_seconds: QPU seconds that all jobs sent through a device of this name may use, as the ledger counts
+            them; None: no limit.
         instance: Name or CRN of the IBM instance; None: as the account says.
         channel: Of the account; None: as the account says.
 
@@ -105,6 +84,9 @@ class RuntimeDevice(MachineDevice):
         job_tags: Sequence[str] = (),
         max_execution_time: int | None = None,
         timeout: float | None = None,
+        price_per_second: float | None = None,
+        currency: str = "",
+        budget_seconds: float | None = None,
         instance: str | None = None,
         channel: str | None = None,
     ) -> None:
@@ -117,9 +99,10 @@ class RuntimeDevice(MachineDevice):
             raise InputError(f"{name}: job_tags = {job_tags!r}: a list of words of 1 to 86 characters is needed")
         if resilience_level is not None and primitive == "sampler":
             raise InputError(f"{name}: resilience_level is an option of the estimator; primitive is 'sampler'")
-        for key, value in (("max_execution_time", max_execution_time), ("timeout", timeout)):
-            if value is not None and value <= 0:
-                raise InputError(f"{name}: {key} = {value!r}: a number of seconds above 0 is needed")
+        check_positive(
+            name, max_execution_time=max_execution_time, timeout=timeout, price_per_second=price_per_second,
+            budget_seconds=budget_seconds,
+        )  # fmt: skip
         chosen = dict(options or {})
         if resilience_level is not None:
             chosen["resilience_level"] = resilience_level
@@ -130,6 +113,8 @@ class RuntimeDevice(MachineDevice):
         self.primitive = primitive
         self.mode = mode
         self.timeout = timeout
+        self.budget_seconds = budget_seconds
+        self._price = (price_per_second, currency)
         self.client = Client(instance, channel)
         """The connection to IBM, opened when it is first used."""
         self.ledger = Ledger()
@@ -164,8 +149,9 @@ class RuntimeDevice(MachineDevice):
         timed = target.dt is not None
         isa = isa_circuits(circuit, target, schedule=timed, machine=str(self.backend_name), **self._layout)
         self.tracker.transpilations += 1
-        sent = tuple(replace(each, isa=self._as_sent(each)) for each in isa)
-        compiled = RuntimeProgram(sent, packed([each.isa for each in sent]), self.client.calibration(backend))
+        compiled = runtime_program(
+            isa, self.client.calibration(backend), primitive=self.primitive, delays=self._schedule
+        )
         return Program(circuit, compiled, decomposed=True)
 
     @property
@@ -190,6 +176,21 @@ class RuntimeDevice(MachineDevice):
         found = job.result(timeout=self.timeout, progress=self.progress)
         return Estimates(found.values.to(angles), found.stderr.to(angles))
 
+    def estimate(self, program: Program, n_rows: int, *, shots: int | None) -> RuntimeEstimate:
+        """What a batch would cost, asked of the machine as it is now.
+
+        Args:
+            program: From `prepare`.
+            n_rows: Rows of angles.
+            shots: For every row and measurement basis.
+
+        Raises:
+            InputError: Shots are not what a machine takes.
+        """
+        shots = self._checked_shots(shots)
+        queue = self.client.queue_length(self.client.backend(self.backend_name))
+        return replace(self._cost(program, n_rows, shots), queue=queue)
+
     def submit(
         self,
         program: Program,
@@ -199,7 +200,7 @@ class RuntimeDevice(MachineDevice):
         seed: int | None = None,
         run: str = "",
         purpose: str = "",
-        estimate: float | None = None,
+        request: Mapping[str, Any] | None = None,
         resume: bool = False,
     ) -> Job:
         """Send a batch: into the ledger first, then to IBM, as one job unless its limits make more of it.
@@ -210,22 +211,19 @@ class RuntimeDevice(MachineDevice):
             shots: For every row and measurement basis.
             seed: Not used: a machine has none.
             run: Folder of the run that it belongs to, for the ledger.
-            purpose: Such as `evaluation` or `gradient step 12`, for the ledger.
-            estimate: QPU seconds expected, for the ledger.
+            purpose: Such as `evaluation of test` or `training epoch 1 step 12`, for the ledger.
+            request: What the result is to be turned into, for the ledger.
             resume: Take up a job of this run and purpose with the same circuit, angles, shots and settings, if there is
                 one that has not failed, instead of sending another.
 
         Raises:
-            InputError: Shots or angles are not what a machine takes.
+            InputError: Shots or angles are not what a machine takes, or the jobs would exceed the budget.
             Unreachable: IBM cannot be reached for ten minutes; the row stays and can be sent later.
             QHybridError: IBM refuses the job, or the ledger cannot be written.
         """
-        rows = np.ascontiguousarray(angles.detach().double().cpu().numpy())
-        shots = self._check(program, rows, shots)
-        digest = self._digest(program, rows, shots)
-        job = self._earlier(run, purpose, digest) if resume else None
+        job = self.earlier(program, angles, shots=shots, run=run, purpose=purpose) if resume else None
         if job is None:
-            job = self._written(program, rows, shots, digest, run, purpose, estimate)
+            job = self._written(program, angles, shots, run, purpose, request or {})
         for row in job.rows:
             if row.state in ("prepared", "submitting"):
                 try:
@@ -236,19 +234,22 @@ class RuntimeDevice(MachineDevice):
                 self._session_id = sent.session_id or self._session_id
         return job
 
+    def earlier(self, program: Program, angles: Tensor, *, shots: int | None, run: str, purpose: str) -> Job | None:
+        """What `submit` with `resume` and the same arguments would take up; None: it would send a job."""
+        rows, shots = self._checked(program, angles, shots)
+        for row in self.ledger.find(run=run, purpose=purpose, digest=self._digest(program, rows, shots)):
+            parts = self.ledger.find(batch=row.batch)
+            if len(parts) == row.parts and not any(part.state in ("failed", "cancelled", "lost") for part in parts):
+                return self._job(parts)
+        return None
+
     def close(self) -> None:
         """Close the session or batch, so that it is billed no further."""
         if self._session_id is not None:
             self.client.close(self.client.backend(self.backend_name), self.mode, self._session_id)
             self._session_id = None
 
-    def _as_sent(self, each: IsaCircuit) -> QuantumCircuit:
-        circuit = each.isa.copy()
-        if not self._schedule:
-            circuit.data = [part for part in circuit.data if part.name != "delay"]
-        return circuit.remove_final_measurements(inplace=False) if self.primitive == "estimator" else circuit
-
-    def _check(self, program: Program, rows: NDArray[np.float64], shots: int | None) -> int:
+    def _checked_shots(self, shots: int | None) -> int:
         if shots is None:
             raise InputError(f"{self.name}: a machine has no exact values; give shots, such as --shots 4096")
         check_shots(shots)
@@ -256,43 +257,62 @@ class RuntimeDevice(MachineDevice):
         limit = min(MAX_EXECUTIONS, getattr(backend.configuration(), "max_shots", None) or MAX_EXECUTIONS)
         if shots > limit:
             raise InputError(f"{self.name}: shots = {shots}: {self.backend_name} takes at most {limit}")
-        if rows.ndim != 2 or rows.shape[1] != program.circuit.n_angles or not np.isfinite(rows).all():
-            raise InputError(f"{self.name}: angles must be finite, of shape (B, {program.circuit.n_angles})")
         return shots
 
-    def _rows_a_job(self, program: Program, shots: int) -> int:
-        """Rows of angles that fit into one job."""
+    def _checked(self, program: Program, angles: Tensor, shots: int | None) -> tuple[NDArray[np.float64], int]:
+        rows = np.ascontiguousarray(angles.detach().double().cpu().numpy())
+        if rows.ndim != 2 or rows.shape[1] != program.circuit.n_angles or not np.isfinite(rows).all():
+            raise InputError(f"{self.name}: angles must be finite, of shape (B, {program.circuit.n_angles})")
+        return rows, self._checked_shots(shots)
+
+    def _digest(self, program: Program, rows: NDArray[np.float64], shots: int) -> str:
+        return digest_of(program.circuit, rows, shots, {"backend": self.backend_name} | self._settings)
+
+    def _cost(self, program: Program, n_rows: int, shots: int) -> RuntimeEstimate:
         compiled: RuntimeProgram = program.compiled
-        n_bases = len(compiled.isa)
-        depth = max(1, *(each.isa.depth() for each in compiled.isa))
-        columns = sum(max(1, len(each.isa.parameters)) for each in compiled.isa)
-        executions = MAX_EXECUTIONS // (shots * n_bases) if self.primitive == "sampler" else MAX_EXECUTIONS
-        payload = (MAX_PAYLOAD - 2 * len(compiled.qpy)) // (columns * BYTES_PER_ANGLE)
-        return int(max(1, min(executions, MAX_INSTRUCTIONS // (depth * n_bases), payload)))
+        length = compiled.rows_a_job(shots)
+        backend = self.client.backend(self.backend_name)
+        own = self._settings["options"].get("execution", {}).get("rep_delay")
+        price, currency = self._price
+        return RuntimeEstimate(
+            machine=str(self.backend_name),
+            jobs=-(-n_rows // length),
+            circuits=n_rows * len(compiled.isa),
+            shots=shots,
+            circuit_seconds=float(np.mean([each.report.seconds for each in compiled.isa])),
+            rep_delay=own or getattr(backend.configuration(), "default_rep_delay", None) or REP_DELAY,
+            primitive=compiled.primitive,
+            queue=None,
+            price_per_second=price,
+            currency=currency,
+        )
 
     def _written(
         self,
         program: Program,
-        rows: NDArray[np.float64],
-        shots: int,
-        digest: str,
+        angles: Tensor,
+        shots: int | None,
         run: str,
         purpose: str,
-        estimate: float | None,
+        request: Mapping[str, Any],
     ) -> Job:
         """The jobs of a batch in the ledger, none sent."""
+        rows, shots = self._checked(program, angles, shots)
+        if self.budget_seconds is not None:
+            own = [row for row in self.ledger.find() if row.device == self.name]
+            check_budget(self.name, self.budget_seconds, self._cost(program, len(rows), shots).qpu_seconds, own)
+        digest = self._digest(program, rows, shots)
         compiled: RuntimeProgram = program.compiled
-        length = self._rows_a_job(program, shots)
+        length = compiled.rows_a_job(shots)
         parts = [rows[start : start + length] for start in range(0, len(rows), length)]
         batch, created = f"batch-{secrets.token_hex(8)}", now()
-        measured = [[each.qubits[place] for place in each.measured.values()] for each in compiled.isa]
         entries, files = [], {}
         for index, part in enumerate(parts):
             row = JobRow(
                 backend=str(self.backend_name),
                 circuit=program.circuit.name,
                 settings=self._settings,
-                layout={**layout_of(program.circuit, self.primitive, len(part)), "measured": measured},
+                layout=compiled.layout(len(part)),
                 digest=digest,
                 circuits=len(part) * len(compiled.isa),
                 shots=shots,
@@ -303,7 +323,8 @@ class RuntimeDevice(MachineDevice):
                 run=run,
                 purpose=purpose,
                 device=self.name,
-                estimate=None if estimate is None else estimate * len(part) / len(rows),
+                estimate=self._cost(program, len(part), shots).qpu_seconds,
+                request=request,
                 session_id=self._session_id,
                 calibration_at_submit=compiled.calibration,
             )
@@ -317,30 +338,9 @@ class RuntimeDevice(MachineDevice):
         self.tracker.jobs += len(entries) - 1
         return self._job(entries)
 
-    def _earlier(self, run: str, purpose: str, digest: str) -> Job | None:
-        for row in self.ledger.find(run=run, purpose=purpose, digest=digest):
-            parts = self.ledger.find(batch=row.batch)
-            if len(parts) == row.parts and not any(part.state in ("failed", "cancelled", "lost") for part in parts):
-                return self._job(parts)
-        return None
-
     def _job(self, rows: Sequence[JobRow]) -> Job:
         return Job(self.ledger, self.client, tuple(row.tag for row in rows), self._count_usage)
 
     def _count_usage(self, row: JobRow) -> None:
         if row.usage is not None:
             self.tracker.qpu_seconds = (self.tracker.qpu_seconds or 0.0) + row.usage
-
-    def _digest(self, program: Program, rows: NDArray[np.float64], shots: int) -> str:
-        """Of what is asked, whatever the layout: a new calibration does not make it other work."""
-        circuit = program.circuit
-        asked = [
-            self.backend_name,
-            {key: value for key, value in self._settings.items() if key != "job_tags"},
-            circuit.n_qubits,
-            [(gate.name, gate.wires, gate.slot) for gate in circuit.gates],
-            [str(word) for word in circuit.observables],
-            rows.shape,
-            shots,
-        ]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + rows.tobytes()).hexdigest()

@@ -107,6 +107,12 @@ class Client:
             properties = backend.properties(refresh=refresh)
             return None if properties is None else str(properties.last_update_date.isoformat())
 
+    def queue_length(self, backend: Any) -> int | None:
+        """Jobs that wait for a machine; None: it does not say."""
+        with self._call("ask for the queue"):
+            pending = backend.status().pending_jobs
+            return None if pending is None else int(pending)
+
     def find(self, tag: str) -> list[dict[str, Any]]:
         """The service's jobs with a tag, the oldest first."""
         with self._call("look for a job"):

@@ -52,3 +52,10 @@ def _check_names(device: str, primitive: str, level: Any, options: Mapping[str, 
             if not isinstance(value, Mapping):
                 raise InputError(f"{device}: {where}.{key} = {value!r}: a table of options is needed")
             _check_names(device, primitive, below, value, f"{where}.{key}")
+
+
+def check_positive(device: str, **options: float | None) -> None:
+    """Raise an InputError unless options are numbers above 0, or None."""
+    for key, value in options.items():
+        if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
+            raise InputError(f"{device}: {key} = {value!r}: a number above 0 is needed")

@@ -1,0 +1,105 @@
+"""A circuit as it is sent to a machine, how much of a batch fits into one job, and what makes two batches the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qiskit import QuantumCircuit
+
+from qhybrid.circuits.circuit import Circuit
+from qhybrid.circuits.transpile import IsaCircuit
+from qhybrid.devices.runtime_pubs import packed
+from qhybrid.devices.runtime_results import layout_of
+
+MAX_EXECUTIONS = 10_000_000
+"""Circuits times shots in a job (https://quantum.cloud.ibm.com/docs/guides/job-limits)."""
+MAX_INSTRUCTIONS = 26_800_000
+"""Instructions on one qubit, over all circuits of a job (same page)."""
+MAX_PAYLOAD = 50_000_000
+"""Bytes of a job's request."""
+BYTES_PER_ANGLE = 11
+"""Of a request: eight bytes in base 64."""
+
+
+@dataclass(frozen=True, eq=False)
+class RuntimeProgram:
+    """A circuit as it is sent.
+
+    Args:
+        isa: One circuit for each measurement basis.
+        qpy: These in bytes.
+        primitive: `sampler`, or `estimator`, whose circuits are not measured.
+        calibration: Date of the calibration that the layout was chosen for.
+    """
+
+    isa: tuple[IsaCircuit, ...]
+    qpy: bytes
+    primitive: str
+    calibration: str | None
+
+    @property
+    def circuit(self) -> Circuit:
+        """The circuit that was laid out."""
+        return self.isa[0].circuit
+
+    def rows_a_job(self, shots: int) -> int:
+        """Rows of angles that fit into one job."""
+        n_bases = len(self.isa)
+        depth = max(1, *(each.isa.depth() for each in self.isa))
+        columns = sum(max(1, len(each.isa.parameters)) for each in self.isa)
+        executions = MAX_EXECUTIONS // (shots * n_bases) if self.primitive == "sampler" else MAX_EXECUTIONS
+        payload = (MAX_PAYLOAD - 2 * len(self.qpy)) // (columns * BYTES_PER_ANGLE)
+        return int(max(1, min(executions, MAX_INSTRUCTIONS // (depth * n_bases), payload)))
+
+    def layout(self, n_rows: int) -> dict[str, Any]:
+        """What turns the raw result of a job into expectation values, and what its circuits cost; as JSON."""
+        return layout_of(self.circuit, self.primitive, n_rows) | {
+            "measured": [[each.qubits[place] for place in each.measured.values()] for each in self.isa],
+            "isa": [each.report.to_dict() for each in self.isa],
+        }
+
+
+def runtime_program(
+    isa: Sequence[IsaCircuit], calibration: str | None, *, primitive: str, delays: bool
+) -> RuntimeProgram:
+    """Take from ISA circuits what a machine does itself.
+
+    Args:
+        isa: Laid out and scheduled.
+        calibration: Date of the calibration that this was done for.
+        primitive: `sampler` or `estimator`.
+        delays: Keep waiting times.
+    """
+    sent = tuple(replace(each, isa=_as_sent(each.isa, primitive, delays)) for each in isa)
+    return RuntimeProgram(sent, packed([each.isa for each in sent]), primitive, calibration)
+
+
+def _as_sent(isa: QuantumCircuit, primitive: str, delays: bool) -> QuantumCircuit:
+    circuit = isa.copy()
+    if not delays:
+        circuit.data = [part for part in circuit.data if part.name != "delay"]
+    return circuit.remove_final_measurements(inplace=False) if primitive == "estimator" else circuit
+
+
+def digest_of(circuit: Circuit, rows: NDArray[np.float64], shots: int, settings: Mapping[str, Any]) -> str:
+    """Hash what is asked, whatever the layout: a new calibration does not make it other work.
+
+    Args:
+        circuit: The circuit.
+        rows: All angles of the batch, shape (B, P).
+        shots: Of each row.
+        settings: Of the device, the machine included; tags do not count.
+    """
+    asked = [
+        {key: value for key, value in settings.items() if key != "job_tags"},
+        circuit.n_qubits,
+        [(gate.name, gate.wires, gate.slot) for gate in circuit.gates],
+        [str(word) for word in circuit.observables],
+        rows.shape,
+        shots,
+    ]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + rows.tobytes()).hexdigest()
