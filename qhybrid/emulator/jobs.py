@@ -135,6 +135,13 @@ class Jobs:
         """Jobs that wait for or run on a machine."""
         return sum(each["backend"] == backend and each["state"]["status"] not in FINAL for each in self.all())
 
+    def position(self, record: Record) -> int | None:
+        """Place of a job among those that wait for its machine, from 1; None: it waits no longer."""
+        if record["state"]["status"] != "Queued":
+            return None
+        waiting = [each for each in self.all() if each["backend"] == record["backend"]]
+        return sum(each["state"]["status"] == "Queued" and each["order"] <= record["order"] for each in waiting)
+
     def _file(self, job_id: str, suffix: str) -> Path:
         return self._folder / f"{job_id}{suffix}"
 

@@ -52,7 +52,7 @@ class JobRequests:
             case ("GET", "results"):
                 return self._result(record)
             case ("GET", "metrics"):
-                return ok(_metrics(record))
+                return ok(_metrics(record) | {"position_in_queue": self._jobs.position(record)})
             case ("GET", "logs"):
                 return Reply(200, LOG.encode(), {"Content-Type": "text/plain"})
             case ("POST", "cancel"):
