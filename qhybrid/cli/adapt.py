@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from qhybrid.cli import options
+from qhybrid.cli.results import print_result
 
 
 def adapt(
@@ -59,14 +60,11 @@ def adapt(
         return
     from qhybrid.experiments.evaluation_table import adaptation_notes, adaptation_table
 
-    console = options.console()
-    console.print(adaptation_table(adapted))
-    for line in adaptation_notes(adapted):
-        console.print(line, highlight=False)
     folder = adapted.adapted.run.path
-    for name, path in (
-        ("fit", folder / "adaptations" / f"{adapted.name}.json"),
-        ("noisy", folder / "results" / f"{adapted.noisy.name}.json"),
-        ("adapted", folder / "results" / f"{adapted.adapted.name}.json"),
-    ):
-        console.print(f"{name:8} {path}", soft_wrap=True, highlight=False)
+    print_result(
+        adaptation_table(adapted),
+        adaptation_notes(adapted),
+        fit=folder / "adaptations" / f"{adapted.name}.json",
+        noisy=folder / "results" / f"{adapted.noisy.name}.json",
+        adapted=folder / "results" / f"{adapted.adapted.name}.json",
+    )

@@ -1,10 +1,14 @@
-"""How `qhybrid train` and `qhybrid eval` show an evaluation."""
+"""How commands show results: a table, remarks under it, and where the files are."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qhybrid.cli import options
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from qhybrid.experiments.evaluation import Evaluation
 
 
@@ -17,14 +21,16 @@ def show(evaluation: "Evaluation", *, as_json: bool) -> None:
     if as_json:
         options.print_json(evaluation.to_dict())
         return
-    console = options.console()
-    console.print(metrics_table(evaluation))
-    for line in notes(evaluation):
-        console.print(line, highlight=False)
     run = evaluation.run.path
-    for name, path in (
-        ("run", run),
-        ("results", run / "results" / f"{evaluation.name}.json"),
-        ("figures", figures[0].parent),
-    ):
-        console.print(f"{name:8} {path}", soft_wrap=True, highlight=False)
+    results = run / "results" / f"{evaluation.name}.json"
+    print_result(metrics_table(evaluation), notes(evaluation), run=run, results=results, figures=figures[0].parent)
+
+
+def print_result(table: "RenderableType", notes: Iterable[str], **paths: Path) -> None:
+    """Print a table, the remarks under it, and a line for each path, which is never wrapped."""
+    console = options.console()
+    console.print(table)
+    for note in notes:
+        console.print(note, highlight=False, markup=False)
+    for name, path in paths.items():
+        console.print(f"{name:8} {path}", highlight=False, markup=False, soft_wrap=True)
