@@ -100,7 +100,7 @@ def test_the_newest_complete_run_is_opened_without_a_path(tmp_path: Path, monkey
 
 def test_an_incomplete_run_says_how_to_go_on(tmp_path: Path) -> None:
     run = create_run(SPEC, tmp_path)
-    with pytest.raises(InputError, match=r"is incomplete \(still running, or killed\); no epoch was finished"):
+    with pytest.raises(InputError, match=r"is incomplete \(still running, or killed\); it had not begun: start again"):
         open_run(run.path)
     run.last_checkpoint.parent.mkdir()
     run.last_checkpoint.touch()

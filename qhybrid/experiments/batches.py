@@ -73,10 +73,16 @@ class EpochOrder(Sampler[int]):
         self.n_images = n_images
         self.seed = seed
         self.epoch = 0
+        self.first = 0
+
+    def start_at(self, epoch: int, first: int) -> None:
+        """Leave out the images before `first` in an epoch, which was interrupted after them."""
+        self.epoch, self.first = epoch, first
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before every epoch, after a resume too."""
-        self.epoch = epoch
+        """Called by Lightning before every epoch; with worker processes, after the first one's order was asked for."""
+        if epoch != self.epoch:
+            self.start_at(epoch, 0)
 
     def __len__(self) -> int:
         return self.n_images
@@ -84,7 +90,7 @@ class EpochOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
         order = torch.randperm(self.n_images, generator=generator) + self.epoch * self.n_images
-        return iter(order.tolist())
+        return iter(order[self.first :].tolist())
 
 
 def training_loader(images: TrainingImages, *, batch_size: int, workers: int) -> DataLoader[Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -39,7 +40,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: damaged, not readable as a checkpoint ({reason})") from None
-    if not isinstance(checkpoint, dict) or not {"state_dict", "epoch", "callbacks"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not {"state_dict", "epoch", "callbacks", "loops"} <= checkpoint.keys():
         raise InputError(f"{path}: damaged, not a checkpoint of a training")
     return checkpoint
 
@@ -55,17 +56,39 @@ def best_and_last(run: Run) -> list[Callback]:
     ]
 
 
+class EveryStep(Callback):  # type: ignore[misc]
+    """Write the state after every training step over that of the last epoch.
+
+    But for the last step of an epoch: Lightning, resumed there, would leave out the validation. From the state before
+    it the step is done again, and a device that sends jobs finds its job in the ledger.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.path = run.last_checkpoint
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_args: Any) -> None:
+        if not trainer.is_last_batch:
+            trainer.save_checkpoint(self.path)
+
+
 def early_stopping(patience: int) -> list[Callback]:
     """Stop after this many epochs without a lower validation loss; 0: never."""
     return [EarlyStopping(MONITOR, patience=patience, mode="min")] if patience else []
 
 
-def has_stopped(last: Path, spec: TrainSpec) -> bool:
+def has_stopped(checkpoint: dict[str, Any], spec: TrainSpec) -> bool:
     """Whether a training had come to its end when its last checkpoint was written.
 
     Lightning does not keep that: resumed, it would train for one more epoch.
     """
-    checkpoint = read_checkpoint(last)
     stoppers = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
     ran_out = any(state["wait_count"] >= state["patience"] for state in stoppers)
-    return ran_out or checkpoint["epoch"] + 1 >= spec.epochs
+    return ran_out or position(checkpoint)[0] >= spec.epochs
+
+
+def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
+    """Where a checkpoint was written: number of finished epochs, and of steps of the next one."""
+    progress = checkpoint["loops"]["fit_loop"]
+    batches = progress["epoch_loop.batch_progress"]
+    epochs: int = progress["epoch_progress"]["current"]["processed"]
+    return epochs, 0 if batches["is_last_batch"] else batches["current"]["processed"]

@@ -18,11 +18,20 @@ COLUMNS = ("train_loss", "train_accuracy", "validation_loss", "validation_accura
 
 
 class EpochTable(Callback):  # type: ignore[misc]
-    """Write `metrics.csv`: one row an epoch, the whole file anew, so that it is never half written."""
+    """Write `metrics.csv`: one row an epoch, the whole file anew, so that it is never half written.
+
+    The `seconds` of an epoch that was interrupted are those of its steps, not of the time in between.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": time.monotonic() - self.started}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.started = time.monotonic() - state_dict["seconds"]
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         self.started = time.monotonic()
@@ -64,6 +73,12 @@ class Progress(Callback):  # type: ignore[misc]
         )
         self.task = TaskID(0)
         self.best = float("inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
 
     def on_train_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         self.task = self.bar.add_task(

@@ -136,6 +136,11 @@ def _state_in_words(run: Run) -> str:
 
 def how_to_go_on(run: Run) -> str:
     """What to do with a run that is not complete."""
-    if run.last_checkpoint.is_file():
+    if can_go_on(run):
         return f"go on with `qhybrid train --resume {run.path}`"
-    return f"no epoch was finished: start again with `qhybrid train {run.spec.name}`"
+    return f"it had not begun: start again with `qhybrid train {run.spec.name}`"
+
+
+def can_go_on(run: Run) -> bool:
+    """Whether a run has all that its training needs; without a checkpoint it goes on from the start."""
+    return run.last_checkpoint.is_file() or (run.path / "data.json").is_file()

@@ -13,10 +13,20 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from qhybrid.errors import InputError
-from qhybrid.experiments.checkpoints import CheckpointFiles, best_and_last, early_stopping, has_stopped
+from qhybrid.experiments.batches import EpochOrder
+from qhybrid.experiments.checkpoints import (
+    CheckpointFiles,
+    EveryStep,
+    best_and_last,
+    early_stopping,
+    has_stopped,
+    position,
+    read_checkpoint,
+)
 from qhybrid.experiments.progress import EpochTable, Progress
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.spec import TrainSpec
+from qhybrid.experiments.training_jobs import job_device
 from qhybrid.experiments.training_module import TrainingModule
 
 LOGGER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",)}
@@ -32,10 +42,12 @@ def fit(
 ) -> None:
     """Train, from the last checkpoint of the run if there is one.
 
+    There is one after every epoch, and on a device that sends jobs after every step.
+
     Args:
         run: Gets the checkpoints and `metrics.csv`; says for how long.
         module: Changed in place; ends with the weights of the last epoch.
-        training: Batches in the order of the epoch.
+        training: From `training_loader`.
         validation: Batches of the validation split.
         console: Where progress goes.
 
@@ -54,6 +66,7 @@ def fit(
                 *early_stopping(spec.patience),
                 EpochTable(run.path / "metrics.csv"),
                 Progress(console),
+                *([EveryStep(run)] if job_device(module.classifier) else []),
                 *best_and_last(run),
             ],
             plugins=[CheckpointFiles()],
@@ -62,14 +75,13 @@ def fit(
             enable_model_summary=False,
             log_every_n_steps=1,
         )
-        last = run.last_checkpoint if run.last_checkpoint.is_file() else None
-        if last is None or not has_stopped(last, spec):
-            trainer.fit(
-                module,
-                training,
-                validation,
-                ckpt_path=last,
-            )
+        if not run.last_checkpoint.is_file():
+            trainer.fit(module, training, validation)
+        elif not has_stopped(checkpoint := read_checkpoint(run.last_checkpoint), spec):
+            epochs, steps = position(checkpoint)
+            assert isinstance(training.sampler, EpochOrder)
+            training.sampler.start_at(epochs, steps * spec.batch_size)
+            trainer.fit(module, training, validation, ckpt_path=run.last_checkpoint)
 
 
 def check_available(spec: TrainSpec) -> bool:
@@ -111,6 +123,7 @@ def _quiet_lightning() -> Iterator[None]:
                 ".*does not have many workers.*",  # batches are made in one call; workers would only cost
                 ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
                 ".*The dirpath has changed.*",  # a run folder that was moved
+                ".*your dataloader is not resumable.*",  # `EpochOrder.start_at` sees to that
                 ".*GPU available but not used.*",
                 ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 with torch 2.14
             ):

@@ -15,18 +15,17 @@ from qhybrid.data.augment import augment
 from qhybrid.data.dataset import ImageDataset, Split
 from qhybrid.data.sources import load_dataset
 from qhybrid.data.transforms import training_transforms
-from qhybrid.errors import InputError, Interrupted
+from qhybrid.errors import InputError, Interrupted, QHybridError
 from qhybrid.experiments.batches import TrainingImages, split_loader, training_loader
-from qhybrid.experiments.checkpoints import (
-    read_checkpoint,
-)
+from qhybrid.experiments.checkpoints import read_checkpoint
 from qhybrid.experiments.device_choice import warn_of_lost_signal
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
-from qhybrid.experiments.runs import ROOT, Features, Run, claim, create_run, how_to_go_on, open_run
+from qhybrid.experiments.runs import ROOT, Features, Run, can_go_on, claim, create_run, how_to_go_on, open_run
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.trainer import check_available, fit
-from qhybrid.experiments.training_module import TrainingModule
+from qhybrid.experiments.training_jobs import job_device, jobs_of
+from qhybrid.experiments.training_module import Diverged, TrainingModule
 from qhybrid.storage import write_json, write_text
 
 
@@ -54,13 +53,16 @@ def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = N
     if model.head.layer is not None:
         warn_of_lost_signal(model.head.layer, console)
     run = create_run(spec, out)
-    with claim(run), _state_kept(run):
+    with claim(run), _state_kept(run, model):
         _describe(run, dataset, model, leaks)
         return _finish(run, dataset, model, console)
 
 
 def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Console | None = None) -> Run:
     """Go on with a training that was interrupted, as if it had not been.
+
+    It begins at the last checkpoint (see `fit`), or where there is none at the start. A device that sends jobs sends
+    none again: the ledger has those of the steps that come once more.
 
     Args:
         path: The run folder; None: the newest under `root`.
@@ -71,26 +73,23 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
         The complete run; one that was complete already is given back unchanged.
 
     Raises:
-        InputError: The folder is not a run, has no finished epoch, or is being trained by another process; or
-            its data are no longer the same.
+        InputError: The folder is not a run, had not begun, or is being trained by another process; or its data are
+            no longer the same.
     """
     console = console or Console(stderr=True)
     run = open_run(path, root=root, incomplete=True)
     if run.state == "complete":
         return run
     with claim(run):
-        if not run.last_checkpoint.is_file():
-            raise InputError(
-                f"run {str(run.path)!r} has no finished epoch to go on from: start again with `qhybrid train "
-                f"{run.spec.name}`"
-            )
+        if not can_go_on(run):
+            raise InputError(f"run {str(run.path)!r} cannot be resumed: {how_to_go_on(run)}")
         dataset, _ = _load_data(run.spec, console)
         if dataset.fingerprint() != run.data["fingerprint"]:
             raise InputError(f"run {str(run.path)!r}: the images of {dataset.name!r} have changed since it began")
         model = _build(run.spec, dataset, run.circuit)
         if _fingerprint(_noise(model)) != _fingerprint(run.data.get("noise")):
             raise InputError(f"run {str(run.path)!r}: noise model {run.spec.device.noise!r} has changed since it began")
-        with _state_kept(run):
+        with _state_kept(run, model):
             return _finish(run, dataset, model, console)
 
 
@@ -170,13 +169,14 @@ def _finish(run: Run, dataset: ImageDataset, model: HybridClassifier, console: C
     transform = training_transforms(run.spec.data.transforms) if run.spec.data.transforms else None
     images = TrainingImages([training, *([synthetic] if synthetic else [])], transform, spec.seed)
     module = TrainingModule(model, spec)
-    fit(
-        run,
-        module,
-        training_loader(images, batch_size=spec.batch_size, workers=spec.workers),
-        split_loader(dataset.splits["validation"], batch_size=64, workers=spec.workers),
-        console=console,
-    )
+    with jobs_of(model, str(run.path.resolve()), console):
+        fit(
+            run,
+            module,
+            training_loader(images, batch_size=spec.batch_size, workers=spec.workers),
+            split_loader(dataset.splits["validation"], batch_size=64, workers=spec.workers),
+            console=console,
+        )
     best = read_checkpoint(run.best_checkpoint)
     module.load_state_dict(best["state_dict"])
     for name, split in dataset.splits.items():
@@ -208,9 +208,10 @@ def backbone_features(model: HybridClassifier, split: Split, *, batch_size: int 
 
 
 @contextmanager
-def _state_kept(run: Run) -> Iterator[None]:
+def _state_kept(run: Run, model: HybridClassifier) -> Iterator[None]:
     """Mark a run that ends early as failed, with the reason; a killed one stays `running`."""
     run.set_state("running")
+    sends_jobs = job_device(model) is not None
     try:
         yield
     except BaseException as error:
@@ -218,5 +219,8 @@ def _state_kept(run: Run) -> Iterator[None]:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         run.set_state("failed", "interrupted" if stopped else f"{type(error).__name__}: {error}")
         if stopped:
-            raise Interrupted(f"interrupted; {how_to_go_on(run)}") from None
+            what = "interrupted; jobs that were sent stay" if sends_jobs else "interrupted"
+            raise Interrupted(f"{what}; {how_to_go_on(run)}") from None
+        if sends_jobs and isinstance(error, QHybridError) and not isinstance(error, InputError | Diverged):
+            raise QHybridError(f"{error}; the training can {how_to_go_on(run)}") from None
         raise
