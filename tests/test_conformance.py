@@ -48,6 +48,14 @@ def test_noise_simulators_conform_with_and_without_noise(simulator: str, noise: 
     assert CHECKS[check](device, circuits)
 
 
+def test_what_was_not_differentiated_is_said() -> None:
+    device, small, large = load_device("qiskit.aer"), load_circuit("angle_4q"), load_circuit("sda_qec")
+    for check in ("gradients", "gradients from shots"):
+        found = CHECKS[check](device, [small, large])
+        assert found.endswith("; parameter-shift not on 1 circuit with more than 64 angles")
+        assert "not on" not in CHECKS[check](device, [small])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [None, "ibm_brisbane", "ibm_torino", "ibm_fez", "fake:FakeAlmadenV2"])
 def test_noise_simulators_conform_on_every_catalog_circuit(simulator: str, noise: str | None) -> None:
