@@ -169,6 +169,44 @@ def test_a_claim_is_taken_over_when_its_process_is_dead(ledger: Ledger) -> None:
     assert str(os.getpid()) in (taken.owner or "")
 
 
+def test_a_sender_that_is_dead_but_not_yet_buried_is_dead(ledger: Ledger) -> None:
+    """As in a container whose first process does not wait for its children: killed ones stay, as zombies."""
+    written = row()
+    ledger.add([written], {})
+    process = claimer(ledger, written.tag)
+    go(process)
+    assert answer(process) == 1
+    process.send_signal(signal.SIGKILL)
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert ledger.claim(written.tag) is not None
+    process.communicate()
+
+
+def test_a_process_claims_again_what_it_released_and_nothing_else(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the ledger could not be written at that moment."""
+    written = row()
+    ledger.add([written], {})
+    monkeypatch.setattr(jobs, "LOCK_SECONDS", 0.1)
+    for attempt in (1, 2):
+        claimed = ledger.claim(written.tag)
+        assert claimed is not None
+        assert claimed == ledger.by_tag(written.tag)
+        assert claimed.attempts == attempt
+        assert ledger.claim(written.tag) is None
+        other = sqlite3.connect(ledger.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(QHybridError, match="locked"):
+            ledger.release(written.tag)
+        other.close()
+        assert ledger.by_tag(written.tag).owner == claimed.owner
+    assert ledger.claim(written.tag) is not None
+    ledger.release(written.tag)
+    assert ledger.by_tag(written.tag).owner is None
+
+
 def test_a_claim_of_another_host_is_left_alone(ledger: Ledger) -> None:
     written = row(state="submitting", owner="elsewhere 1 2.0")
     ledger.add([written], {})

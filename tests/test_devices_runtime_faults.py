@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from qhybrid.devices.base import Program
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime import RuntimeDevice
 from qhybrid.devices.runtime_client import Unreachable
-from qhybrid.devices.runtime_jobs import Job, collect
+from qhybrid.devices.runtime_jobs import Job, StillRunning, collect
 from qhybrid.emulator.running import RunningEmulator, running_emulator
 from qhybrid.errors import QHybridError
 
@@ -152,6 +153,63 @@ def test_a_job_that_the_service_has_forgotten_is_lost_and_not_sent_again(
     for _ in range(2):
         with pytest.raises(QHybridError, match=r"is lost|was cancelled"):
             job.result(timeout=5)
+    assert "posted" not in ran(emulator, before)
+
+
+def test_a_lost_job_is_not_sent_again_by_whoever_looked_for_it_and_failed(
+    device: RuntimeDevice, program: Program, emulator: RunningEmulator
+) -> None:
+    """It may have run before the service forgot it. The look may fail, and its process may be killed at it."""
+    emulator.set_faults(queue_seconds=30.0)
+    job = device.submit(program, angles(program.circuit), shots=100)
+    emulator.set_faults(queue_seconds=0.0)
+    (row,) = job.rows
+    device.client.cancel(str(row.job_id))
+    device.ledger.forget(row.tag)
+    dead = replace(row, tag=f"{row.tag}x", state="submitting", owner=None, job_id="unknown0unknown0", attempts=2)
+    device.ledger.add([dead], {})
+    before = emulator.counters()
+    emulator.set_faults(errors=1, errors_on="jobs")
+    for _ in range(2):
+        with pytest.raises(QHybridError, match=r"is lost"):
+            collect(dead, device.ledger, client=device.client, timeout=5)
+    assert device.ledger.by_tag(dead.tag).state == "lost"
+    assert "posted" not in ran(emulator, before)
+
+
+def test_a_job_is_cancelled_when_the_service_is_back(
+    device: RuntimeDevice, program: Program, emulator: RunningEmulator
+) -> None:
+    """What was never sent is cancelled without it."""
+    emulator.set_faults(queue_seconds=5.0)
+    job = device.submit(program, angles(program.circuit), shots=100)
+    (row,) = job.rows
+    device.ledger.forget(row.tag)
+    new = replace(row, tag="qhybrid-new", state="prepared", owner=None, job_id=None, attempts=0)
+    device.ledger.add([new, replace(row, state="submitting", owner=None, job_id=None)], {})
+    emulator.set_faults(close_connections=1000)
+    (cancelled,) = replace(job, tags=(new.tag,)).cancel()
+    with pytest.raises(Unreachable):
+        job.cancel()
+    emulator.set_faults(close_connections=0)
+    (found,) = job.cancel()
+    emulator.set_faults(queue_seconds=0.0)
+    assert (cancelled.state, found.state, found.job_id) == ("cancelled", "cancelled", row.job_id)
+
+
+def test_a_job_whose_sender_is_out_of_sight_is_found_by_its_tag(
+    device: RuntimeDevice, program: Program, emulator: RunningEmulator
+) -> None:
+    """As after a laptop has got another name; what the service does not have is left to that sender."""
+    job = device.submit(program, angles(program.circuit), shots=100)
+    (row,) = job.rows
+    before = emulator.counters()
+    device.ledger.forget(row.tag)
+    away = replace(row, state="submitting", owner="elsewhere 1 2.0", job_id=None)
+    device.ledger.add([away, replace(away, tag="qhybrid-away")], {})
+    assert job.result(timeout=9).values.shape == (2, 4)
+    with pytest.raises(StillRunning, match="qhybrid-away is submitting"):
+        replace(job, tags=("qhybrid-away",)).result(timeout=0)
     assert "posted" not in ran(emulator, before)
 
 

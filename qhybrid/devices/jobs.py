@@ -109,19 +109,26 @@ class Ledger:
             row = self.by_tag(tag)
             if row.state not in ("prepared", "lost", "submitting"):
                 return None
-            if row.state == "submitting" and may_be_alive(row.owner):
-                if not is_this_process(row.owner) or (self.path, tag) in _AT_WORK:
-                    return None
+            if row.state == "submitting" and self._is_being_sent(row):
+                return None
+            ours: dict[str, Any] = {
+                "state": "submitting", "owner": this_process(), "claimed": now(), "attempts": row.attempts + 1
+            }  # fmt: skip
             with self._transaction() as database:
                 changed = database.execute(
-                    "UPDATE jobs SET state = 'submitting', owner = ?, claimed = ?, attempts = attempts + 1 "
+                    f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in ours)} "
                     "WHERE tag = ? AND state = ? AND owner IS ? AND attempts = ?",
-                    (this_process(), now(), tag, row.state, row.owner, row.attempts),
+                    (*ours.values(), row.tag, row.state, row.owner, row.attempts),
                 ).rowcount
             if not changed:
                 return None
-            _AT_WORK.add((self.path, tag))
-        return self.by_tag(tag)
+            _AT_WORK.add((self.path, row.tag))
+            return dataclasses.replace(row, **ours)
+
+    def _is_being_sent(self, row: JobRow) -> bool:
+        if is_this_process(row.owner):
+            return (self.path, row.tag) in _AT_WORK
+        return may_be_alive(row.owner)
 
     def release(self, tag: str) -> None:
         """Leave a job that was claimed to whoever claims it next, whether it was sent or not."""

@@ -17,6 +17,7 @@ from qhybrid.devices.base import Estimates
 from qhybrid.devices.job_row import JobRow, now
 from qhybrid.devices.jobs import Ledger, write
 from qhybrid.devices.runtime_client import Client, Missing, Unreachable, reason_of, state_of
+from qhybrid.devices.runtime_messages import ENDED, ending, still
 from qhybrid.devices.runtime_pubs import pubs
 from qhybrid.devices.runtime_results import estimates
 from qhybrid.errors import QHybridError
@@ -31,7 +32,6 @@ RETRY = (0.5, 30.0)
 """The same after failures."""
 PATIENCE = 600.0
 """Seconds for which sending is tried while the service cannot be reached."""
-ENDED = ("collected", "failed", "cancelled")
 
 Progress = Callable[[Sequence[JobRow], str, float], None]
 """Called while waiting with the rows, what keeps us from hearing of them (or nothing), and the seconds waited."""
@@ -96,11 +96,11 @@ class Job:
             if progress is not None:
                 progress(rows, trouble, waited)
             if bad := next((row for row in rows if row.state in ("failed", "cancelled", "lost")), None):
-                raise QHybridError(_ending(bad))
+                raise QHybridError(ending(bad))
             if all(row.state == "collected" for row in rows):
                 return _joined([read_estimates(self.ledger, self.client, row) for row in rows])
             if timeout is not None and waited >= timeout:
-                raise StillRunning(_still(rows, waited, trouble))
+                raise StillRunning(still(rows, waited, trouble))
             if states != (states := [row.state for row in rows]):
                 asked = _pauses(*POLL)
             pause = next(failed if trouble else asked)
@@ -118,17 +118,33 @@ class Job:
         return self.rows
 
     def _cancel(self, row: JobRow) -> None:
-        if row.job_id is None and self.ledger.claim(row.tag) is None:
-            row = self.ledger.by_tag(row.tag)
+        if row.job_id is None:
+            claimed = self.ledger.claim(row.tag)
+            if claimed is not None:
+                return self._cancel_claimed(claimed)
+            row = _look(self.ledger, self.client, row.tag)
             if row.job_id is None:
                 raise QHybridError(f"job {row.tag} is being sent by another process ({row.owner}); try again")
-        ids = [row.job_id] if row.job_id else [str(each["id"]) for each in self.client.find(row.tag)]
-        for job_id in ids:
+        self.client.cancel(row.job_id)
+        self._note(row.tag, state_of(self.client.job(row.job_id)))
+
+    def _cancel_claimed(self, row: JobRow) -> None:
+        """Cancel what was not sent, or by a process that died at it."""
+        try:
+            looks = LOOKUPS if row.attempts > 1 else ()
+            found = _find(self.client, row.tag, looks)
+            if found is None:
+                self._note(row.tag, "cancelled")
+                return
+            job_id = str(found["id"])
+            _taken(self.ledger, row.tag, job_id, found.get("session_id"))
             self.client.cancel(job_id)
-        if ids and row.job_id is None:
-            _taken(self.ledger, row.tag, ids[0], None)
-        state = state_of(self.client.job(ids[0])) if ids else "cancelled"
-        self.ledger.set_state(row.tag, state, owner=None, error="cancelled here" if state == "cancelled" else None)
+            self._note(row.tag, state_of(self.client.job(job_id)))
+        finally:
+            self.ledger.release(row.tag)
+
+    def _note(self, tag: str, state: str) -> None:
+        self.ledger.set_state(tag, state, error="cancelled here" if state == "cancelled" else None)
 
 
 def collect(
@@ -179,10 +195,10 @@ def send(ledger: Ledger, client: Client, tag: str, *, patience: float = PATIENCE
         Unreachable: Patience ended; the row stays, and the job can be sent later.
         QHybridError: The service refuses the job.
     """
-    was_lost = ledger.by_tag(tag).state == "lost"
     row = ledger.claim(tag)
     if row is None:
-        return ledger.by_tag(tag)
+        return _look(ledger, client, tag)
+    was_sent = row.job_id is not None  # and then lost: it may have run, whatever happens here
     started, pauses = time.monotonic(), _pauses(*RETRY)
     looks: Sequence[float] = LOOKUPS if row.attempts > 1 else ()
     try:
@@ -190,18 +206,27 @@ def send(ledger: Ledger, client: Client, tag: str, *, patience: float = PATIENCE
             try:
                 if looks and (found := _find(client, tag, looks)):
                     return _taken(ledger, tag, str(found["id"]), found.get("session_id"))
-                if was_lost:
+                if was_sent:
                     return ledger.set_state(tag, "lost", owner=None)
                 return _post(ledger, client, row)
             except Unreachable as error:
                 looks = LOOKUPS if error.status is None else LOOKUPS[:1]
                 row = ledger.set_state(tag, "submitting", attempts=row.attempts + 1)
+                if row.state != "submitting":  # another process has found it
+                    return row
                 if time.monotonic() - started >= patience:
                     raise
                 time.sleep(next(pauses))
-    except BaseException:
-        ledger.set_state(tag, "submitting", owner=None)  # nobody is at it now
-        raise
+    finally:
+        ledger.release(tag)
+
+
+def _look(ledger: Ledger, client: Client, tag: str) -> JobRow:
+    """Take note of a job that another process is sending, or was sending on a host of which nothing is known."""
+    row = ledger.by_tag(tag)
+    if row.state == "submitting" and (found := _find(client, tag, LOOKUPS[:1])):
+        return _taken(ledger, tag, str(found["id"]), found.get("session_id"))
+    return row
 
 
 def read_estimates(ledger: Ledger, client: Client, row: JobRow) -> Estimates:
@@ -279,13 +304,12 @@ def _fetch(job: Job, row: JobRow) -> JobRow:
         _find(client, row.tag, LOOKUPS[:1])
     estimates(_raw(ledger, client, row), row.layout, row.shots)
     job_id = row.job_id
-    row = ledger.set_state(
-        row.tag,
-        "collected",
-        collected=now(),
-        usage=_asked(lambda: client.usage(job_id)),
-        calibration_at_collect=_asked(lambda: client.calibration(client.backend(row.backend), refresh=True)),
-    )
+    learnt = {
+        "usage": _asked(lambda: client.usage(job_id)),
+        "calibration_at_collect": _asked(lambda: client.calibration(client.backend(row.backend), refresh=True)),
+    }
+    learnt = {name: value for name, value in learnt.items() if value is not None}  # another process may know it
+    row = ledger.set_state(row.tag, "collected", collected=now(), **learnt)
     job.on_collect(row)
     return row
 
@@ -326,20 +350,3 @@ def _pauses(first: float, longest: float) -> Iterator[float]:
     while True:
         yield first * random.uniform(0.75, 1.25)
         first = min(longest, 1.5 * first)
-
-
-def _ending(row: JobRow) -> str:
-    job = f"job {row.job_id or row.tag} on {row.backend}"
-    if row.state == "lost":
-        return f"{job} is lost: {row.error}; `qhybrid jobs forget {row.tag}` drops it"
-    return f"{job} {'was cancelled' if row.state == 'cancelled' else 'failed'}: {row.error}"
-
-
-def _still(rows: Sequence[JobRow], waited: float, trouble: str) -> str:
-    open_rows = [row for row in rows if row.state not in ENDED]
-    what = ", ".join(f"{row.job_id or row.tag} is {row.state}" for row in open_rows)
-    trouble = f" ({trouble})" if trouble else ""
-    return (
-        f"after {waited:.0f} s job {what} on {rows[0].backend}{trouble}; it goes on without this process: "
-        f"`qhybrid jobs collect {open_rows[0].tag}` collects it"
-    )
