@@ -2,8 +2,15 @@
 
 import csv
 import io
+import multiprocessing
+import os
+import random
+import shutil
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +19,18 @@ import pytest
 import torch
 from rich.console import Console
 
+from qhybrid.devices import runtime_jobs
 from qhybrid.devices.base import Estimates
+from qhybrid.devices.job_row import JobRow
+from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.statevector import StatevectorDevice
-from qhybrid.errors import Interrupted
+from qhybrid.emulator.running import RunningEmulator, running_emulator
+from qhybrid.errors import InputError, Interrupted, QHybridError
 from qhybrid.experiments.checkpoints import read_checkpoint
-from qhybrid.experiments.runs import Run, open_run
+from qhybrid.experiments.runs import Run, can_go_on, list_runs, open_run
 from qhybrid.experiments.spec import ExperimentSpec, override
 from qhybrid.experiments.training import resume, train
+from qhybrid.storage import read_json
 
 N_IMAGES, BATCH = 10, 4
 STEPS = 3
@@ -34,6 +46,15 @@ PURPOSES = [
 ]
 """The jobs of a whole training, in order."""
 SOME = ("training epoch 1 step 1", "training epoch 2 step 2", "validation epoch 2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes() -> Any:
+    """Processes that have imported everything when they start; the one that they are forked from begins with it now."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["qhybrid.experiments.training", "qhybrid.devices.runtime"])
+    forkserver.ensure_running()
+    return context
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +165,199 @@ def test_a_training_interrupted_in_any_step_and_resumed_equals_one_that_was_not(
     again = place - 1 if stop_at.startswith("validation") else place
     assert sent == [*PURPOSES[: place + 1], "close", *PURPOSES[again:], "close"]
     same_end(resumed, whole)
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_emulator(
+            backends=["ibm_fez"], seed=7, plan="premium", state=tmp_path_factory.mktemp("emulator")
+        ) as running,
+    ):
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QHYBRID_DATA", str(tmp_path / "data"))
+    quick(monkeypatch.setattr)
+
+
+def quick(put: Callable[[Any, str, Any], None]) -> None:
+    """Wait less between two questions to the service."""
+    for name, value in {"LOOKUPS": (0.0, 0.1, 0.2), "RETRY": (0.05, 0.2), "POLL": (0.05, 0.3)}.items():
+        put(runtime_jobs, name, value)
+
+
+def on_machine(images: Path, **settings: Any) -> ExperimentSpec:
+    machine = {"device__name": "qiskit.remote", "device__backend": "ibm_fez", "device__layout_seeds": 2}
+    return experiment(images, **(machine | settings))
+
+
+def work(environment: dict[str, str], images: Path, out: Path, dies: tuple[str, int] | None) -> None:
+    """What a process of its own does: train, or go on; it dies when the n-th of its jobs has reached a state."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    quick(setattr)
+    if dies is not None:
+        die(*dies)
+    if any(can_go_on(run) for run in list_runs(out)):
+        resume(open_run(root=out, incomplete=True).path, console=quiet())
+    else:
+        train(on_machine(images, train__epochs=1), out=out, console=quiet())
+
+
+def die(state: str, place: int) -> None:
+    """Kill this process as soon as the ledger has its n-th job in a state."""
+    reached: set[str] = set()
+
+    def watched(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Ledger, first: Any, *args: Any, **options: Any) -> Any:
+            answer = method(self, first, *args, **options)
+            rows = [answer] if isinstance(answer, JobRow) else first if isinstance(first, list) else []
+            reached.update(row.tag for row in rows if row.state == state)
+            if len(reached) >= place:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return answer
+
+        return call
+
+    for name in ("add", "claim", "set_state"):
+        setattr(Ledger, name, watched(getattr(Ledger, name)))
+
+
+def ran(emulator: RunningEmulator, before: dict[str, int]) -> dict[str, int]:
+    return {name: emulator.counters()[name] - before[name] for name in ("accepted", "started", "completed")}
+
+
+def check_jobs(emulator: RunningEmulator, before: dict[str, int], run: Run) -> None:
+    """Every job of one epoch is in the ledger once, and ran once."""
+    rows = sorted(Ledger().find(), key=lambda row: row.created)
+    assert [row.purpose for row in rows] == PURPOSES[: STEPS + 1]
+    assert {row.run for row in rows} == {str(run.path)}
+    assert {row.state for row in rows} == {"collected"}
+    assert ran(emulator, before) == dict.fromkeys(("accepted", "started", "completed"), len(rows))
+
+
+def killed(
+    processes: Any, emulator: RunningEmulator, images: Path, out: Path, deaths: list[tuple[str, int] | float]
+) -> None:
+    """Train, killed at states of the ledger or after seconds, and go on each time in a new process until the end."""
+    before = emulator.counters()
+    for death in [*deaths, None]:
+        at_state = death if isinstance(death, tuple) else None
+        process = processes.Process(target=work, args=(dict(os.environ), images, out, at_state))
+        process.start()
+        process.join(death if isinstance(death, float) else None)
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        if at_state is not None:
+            assert process.exitcode == -signal.SIGKILL
+    run = open_run(root=out)
+    check_jobs(emulator, before, run)
+    # All over again with the results that the ledger has: what a training without interruption makes of them.
+    copy = out.parent / "copy"
+    shutil.copytree(run.path, copy)
+    for path in (run.path / "checkpoints", run.path / "features"):
+        shutil.rmtree(path)
+    (run.path / "metrics.csv").unlink()
+    (run.path / "model.safetensors").unlink()
+    run.set_state("running")
+    process = processes.Process(target=work, args=(dict(os.environ), images, out, None))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    check_jobs(emulator, before, run)
+    same_end(run, open_run(copy))
+
+
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        [("queued", 1), ("done", 2)],
+        *(
+            pytest.param([(state, 1), (state, 2), (state, 1)], marks=pytest.mark.slow)
+            for state in ("prepared", "submitting", "queued", "running", "done", "collected")
+        ),
+    ],
+    ids=str,
+)
+def test_a_process_killed_at_a_state_of_a_job_loses_and_doubles_nothing(
+    processes: Any, emulator: RunningEmulator, images: Path, tmp_path: Path, deaths: list[tuple[str, int] | float]
+) -> None:
+    emulator.set_faults(run_seconds=0.5 if "running" in str(deaths) else 0.0)
+    killed(processes, emulator, images, tmp_path / "runs", deaths)
+    emulator.set_faults(run_seconds=0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_a_process_killed_at_any_moment_loses_and_doubles_nothing(
+    processes: Any, emulator: RunningEmulator, images: Path, tmp_path: Path, seed: int
+) -> None:
+    draw = random.Random(seed)
+    emulator.set_faults(queue_seconds=draw.uniform(0.0, 0.5))
+    killed(processes, emulator, images, tmp_path / "runs", [draw.uniform(0.5, 4.0) for _ in range(4)])
+    emulator.set_faults(queue_seconds=0.0)
+
+
+def device_file(folder: Path, *, timeout: float) -> Path:
+    """A device that keeps a session and waits no longer than this."""
+    path = folder / "machine.toml"
+    path.write_text(f'driver = "runtime"\n[options]\nmode = "session"\ntimeout = {timeout}\n', encoding="utf-8")
+    return path
+
+
+def test_a_training_that_stops_waiting_or_is_stopped_says_how_to_go_on(
+    emulator: RunningEmulator, images: Path, tmp_path: Path
+) -> None:
+    def sessions() -> list[bool]:
+        files = sorted((emulator.state / "sessions").glob("*.json"), key=lambda path: path.stat().st_ctime)
+        return [read_json(path)["accepting_jobs"] for path in files]
+
+    before = emulator.counters()
+    device = device_file(tmp_path, timeout=0.5)
+    spec = on_machine(images, device__name=str(device), train__epochs=1)
+    emulator.set_faults(queue_seconds=1.2)
+    with pytest.raises(
+        QHybridError, match=r"^after . s job .* ibm_fez; .*; the training can go on with `qhybrid train"
+    ) as said:
+        train(spec, out=tmp_path / "runs", console=quiet())
+    run = open_run(root=tmp_path / "runs", incomplete=True)
+    assert str(said.value).endswith(f"the training can go on with `qhybrid train --resume {run.path}`")
+    assert "\n" not in str(said.value)
+    assert sessions() == [False]
+    device_file(tmp_path, timeout=30)
+
+    def stop() -> None:
+        while [row.state for row in Ledger().find()] != ["queued", "collected"]:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(Interrupted, match="interrupted; jobs that were sent stay; go on with `qhybrid train --resume"):
+        resume(run.path, console=quiet())
+    stopper.join()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it after an interrupt
+    emulator.set_faults(queue_seconds=0.0)
+    resume(run.path, console=quiet())
+    check_jobs(emulator, before, run)
+    assert sessions() == [False] * 3
+
+
+def test_a_machine_without_shots_is_refused_before_a_run_is_made(
+    emulator: RunningEmulator, images: Path, tmp_path: Path
+) -> None:
+    device = device_file(tmp_path, timeout=1)
+    spec = on_machine(images, device__name=str(device), device__shots="none")
+    with pytest.raises(
+        InputError, match="has no exact expectation values; give shots, for example shots = 1024"
+    ) as said:
+        train(spec, out=tmp_path / "runs", console=quiet())
+    assert "\n" not in str(said.value)
+    assert not (tmp_path / "runs").exists()
