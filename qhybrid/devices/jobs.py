@@ -27,6 +27,8 @@ VERSION = 2
 """Of the tables; `_MIGRATIONS[v]` turns version v into v + 1."""
 LOCK_SECONDS = 30.0
 """How long another process's transaction is waited for."""
+FULL = 2**20
+"""Bytes left on a disk at which an error of writing is put down to it."""
 
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -246,7 +248,7 @@ class Ledger:
             finally:
                 database.close()
         except (sqlite3.Error, OSError) as error:
-            raise QHybridError(f"job ledger {self.path}: {_reason(error)}") from None
+            raise QHybridError(f"job ledger {self.path}: {_reason(error, self.folder)}") from None
 
     def _migrate(self, database: sqlite3.Connection) -> None:
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -286,7 +288,7 @@ def _row(values: Sequence[Any]) -> JobRow:
     return JobRow(**(own | {name: json.loads(own[name]) for name in _JSON}))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, folder: Path) -> str:
     """What went wrong with the database, and what to do."""
     text = str(error)
     if isinstance(error, OSError):
@@ -295,6 +297,6 @@ def _reason(error: Exception) -> str:
         return f"another process has kept it locked for {LOCK_SECONDS:.0f} s; try again"
     if "malformed" in text or "not a database" in text:
         return f"damaged ({text}); jobs on the service are not touched: move the file away to start a new one"
-    if "full" in text:
+    if "full" in text or ("I/O" in text and shutil.disk_usage(folder).free < FULL):  # SQLite's word depends on the file
         return "the disk is full; nothing was changed"
     return text
