@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import qhybrid
 from qhybrid import conformance
 from qhybrid.circuits.spec import load_circuit
-from qhybrid.conformance import CHECKS, conformance_circuits
+from qhybrid.conformance import conformance_circuits
+from qhybrid.conformance_checks import CHECKS
 from qhybrid.devices.spec import load_device
 from qhybrid.noise_models.spec import load_noise_model
 from qhybrid.reference import random_circuit, reference_values
