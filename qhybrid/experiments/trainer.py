@@ -56,6 +56,10 @@ def fit(
     """
     spec = run.spec.train
     gpu = check_available(spec)
+    if sends_jobs := job_device(module.classifier) is not None:
+        n_jobs = spec.epochs * (len(training) + 1)
+        said = f"a job for each of {len(training)} steps and one for the validation an epoch: at most {n_jobs} jobs"
+        console.print(said, highlight=False, soft_wrap=True)
     with _quiet_lightning(), _deterministic(on=not gpu):
         trainer = lightning.Trainer(
             accelerator="gpu" if gpu else "cpu",
@@ -66,7 +70,7 @@ def fit(
                 *early_stopping(spec.patience),
                 EpochTable(run.path / "metrics.csv"),
                 Progress(console),
-                *([EveryStep(run)] if job_device(module.classifier) else []),
+                *([EveryStep(run)] if sends_jobs else []),
                 *best_and_last(run),
             ],
             plugins=[CheckpointFiles()],
