@@ -204,7 +204,7 @@ def test_layouts_come_from_the_cache_and_keep_their_slots(monkeypatch: pytest.Mo
     first = laid_out(circuit, "ibm_torino", cache=True)
     again = laid_out(circuit, "ibm_torino", cache=False)
     transpile_cache.forget()
-    monkeypatch.setattr("qhybrid.circuits.transpile._search", None)  # must not be needed
+    monkeypatch.setattr("qhybrid.circuits.transpile.search", None)  # must not be needed
     loaded = laid_out(circuit, "ibm_torino", cache=True)
     for a, b, c in zip(first, again, loaded, strict=True):
         assert a.operations == b.operations == c.operations
