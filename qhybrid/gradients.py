@@ -128,6 +128,23 @@ class _Expectation(torch.autograd.Function):
         return ctx.pullback(cotangent), None, None, None, None, None
 
 
+def rows_per_sample(program: Program, columns: NDArray[np.bool_], diff_method: str) -> int:
+    """Rows of angles that one sample costs in a training step by parameter-shift or spsa, its value included.
+
+    Args:
+        program: Of the circuit, on its device.
+        columns: Which columns need a gradient, shape (S + P,).
+        diff_method: `parameter-shift` or `spsa`.
+    """
+    if diff_method == "spsa":
+        return 3
+    circuit = program.circuit
+    gates = [circuit.slot_gates[column - circuit.n_amplitudes].name for column in np.flatnonzero(columns).tolist()
+             if column >= circuit.n_amplitudes]  # fmt: skip
+    shifted = sum(len(shift_rule(name, decomposed=program.decomposed)) for name in gates)
+    return 1 + 2 * int(columns[: circuit.n_amplitudes].sum()) + shifted
+
+
 def parameter_shift(
     run: Callable[[Tensor], Estimates], program: Program, angles: Tensor, columns: NDArray[np.bool_]
 ) -> tuple[Tensor, Tensor]:

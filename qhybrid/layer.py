@@ -192,6 +192,20 @@ class QuantumLayer(nn.Module):
         shape = (*features.shape[:-1], self.n_observables)
         return Estimates(estimates.values.to(dtype).reshape(shape), estimates.stderr.to(dtype).reshape(shape))
 
+    @torch.no_grad()
+    def angles(self, features: Tensor) -> Tensor:
+        """What the device is given for a batch of features.
+
+        Args:
+            features: Shape (B, F).
+
+        Returns:
+            Shape (B, S + P), float64: the amplitudes of the initial state where the device prepares it, and the angles
+            in radians.
+        """
+        rows, weights, _ = self._inputs(features)
+        return self._angles(rows, weights)
+
     def isa_circuits(self, features: Tensor) -> "list[QuantumCircuit]":
         """The Qiskit circuits of a batch, angles filled in, exactly as they are simulated or submitted.
 
@@ -208,9 +222,7 @@ class QuantumLayer(nn.Module):
         found = device.isa_circuits(self.program) if isinstance(device, MachineDevice) else ()
         if not found:
             raise InputError(f"{device.name} lays out no circuit on a machine: give a noise model")
-        with torch.no_grad():
-            rows, weights, _ = self._inputs(features)
-            angles = self._angles(rows, weights).numpy(force=True)
+        angles = self.angles(features).numpy(force=True)
         bound = [isa.bound(angles) for isa in found]
         return [circuit for row in zip(*bound, strict=True) for circuit in row]
 

@@ -201,7 +201,7 @@ def test_waiting_ends_and_the_job_goes_on(device: RuntimeDevice, program: Progra
     with pytest.raises(StillRunning, match=rf"is queued on ibm_fez; .*`qhybrid jobs collect {job.tags[0]}`"):
         job.result(timeout=0)
     seen: list[str] = []
-    job.result(timeout=8, progress=lambda rows, trouble, waited: seen.append(rows[0].state))
+    job.result(timeout=8, progress=lambda waiting: seen.append(waiting.rows[0].state))
     emulator.set_faults(queue_seconds=0.0)
     assert seen[0] == "queued"
     assert seen[-1] == "collected"

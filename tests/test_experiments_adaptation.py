@@ -22,11 +22,10 @@ from qhybrid.experiments.adaptation_fits import (
     cross_entropy,
     fit_head,
     fit_rescale,
-    stratified_subset,
 )
 from qhybrid.experiments.evaluation import evaluate
 from qhybrid.experiments.evaluation_table import adaptation_notes, adaptation_table
-from qhybrid.experiments.runs import Run
+from qhybrid.experiments.runs import Features, Run
 from qhybrid.storage import read_arrays, read_json
 
 NOISE: dict[str, Any] = {"device": "qiskit.aer", "noise": "ibm_torino", "noise_scale": 20.0, "layout_seeds": 1}
@@ -127,11 +126,12 @@ def test_rescaling_is_least_squares_column_by_column(seed: int, n: int) -> None:
 
 def test_a_subset_keeps_the_shares_of_the_classes() -> None:
     labels = np.array([0] * 60 + [1] * 30 + [2] * 10)
-    kept = stratified_subset(labels, 20, seed=1)
-    assert np.bincount(labels[kept]).tolist() == [12, 6, 2]
-    assert len(set(kept.tolist())) == 20
-    assert kept.tolist() != stratified_subset(labels, 20, seed=2).tolist()
-    assert stratified_subset(labels, 1000, seed=0).tolist() == list(range(100))
+    stored = Features(np.zeros((100, 1), np.float32), labels, np.arange(100).astype(str))
+    kept = stored.drawn(20, seed=1)
+    assert np.bincount(kept.labels).tolist() == [12, 6, 2]
+    assert len(set(kept.ids)) == 20
+    assert kept.ids.tolist() != stored.drawn(20, seed=2).ids.tolist()
+    assert stored.drawn(1000, seed=0).ids.tolist() == stored.ids.tolist()
 
 
 def test_what_noise_took_is_recovered(adaptation: Adaptation) -> None:

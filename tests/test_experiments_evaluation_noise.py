@@ -14,8 +14,9 @@ from qhybrid.devices.sampling import shot_error
 from qhybrid.errors import InputError
 from qhybrid.experiments.comparison import Outcome, compare
 from qhybrid.experiments.device_choice import choose_device, noise_lines
-from qhybrid.experiments.evaluation import Evaluation, evaluate
+from qhybrid.experiments.evaluation import evaluate
 from qhybrid.experiments.evaluation_table import metrics_table, notes
+from qhybrid.experiments.measurement import Evaluation
 from qhybrid.experiments.runs import Run
 from qhybrid.noise_models.model import BEST_CASE
 from qhybrid.noise_models.spec import load_noise_model

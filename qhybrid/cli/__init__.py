@@ -12,10 +12,12 @@ from qhybrid.cli import (
     emulator,
     estimate,
     evaluate,
+    jobs,
     ls,
     noise,
     predict,
     show,
+    submit,
     train,
     validate,
 )
@@ -31,6 +33,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("estimate")(estimate.estimate)
+app.command("submit")(submit.submit)
+app.add_typer(jobs.app, name="jobs")
 app.command("adapt")(adapt.adapt)
 app.command("predict")(predict.predict)
 app.command("ls")(ls.ls)

@@ -8,8 +8,14 @@ import typer
 from qhybrid.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from qhybrid.circuits.circuit import Circuit
-    from qhybrid.noise_models.model import NoiseModel
+    from qhybrid.circuits.transpile import IsaCircuit
+    from qhybrid.devices.runtime import RuntimeDevice
+    from qhybrid.experiments.hardware import Submission
+
+    LayOut = Callable[[Circuit], Sequence[IsaCircuit]]
 
 
 def estimate(
@@ -23,24 +29,175 @@ def estimate(
     backend: Annotated[
         str | None, typer.Option(help="Machine of your IBM account, as it is calibrated now; instead of --noise.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device file of the machine, with its price; qiskit.remote without it.")
+    ] = None,
+    shots: options.Shots = None,
+    split: Annotated[str, typer.Option(help="Of a run: train, validation or test.")] = "test",
+    limit: options.Limit = None,
     layout_seeds: options.LayoutSeeds = None,
     as_json: options.Json = False,
 ) -> None:
-    """Estimate gates, duration and success probability of circuits on a machine."""
-    from qhybrid.circuits.isa import PARTLY, SURVIVES, percent
+    """Estimate gates, duration and success probability of circuits on a machine; of a run also jobs, time and cost."""
+    from qhybrid.errors import InputError
+
+    if noise is not None and backend is None and device is None:
+        _on_noise_model(what, noise, layout_seeds, as_json)
+    elif noise is None and (backend is not None or device is not None):
+        opened = _machine(device, backend, layout_seeds)
+        if what is not None and Path(what).expanduser().is_dir():
+            _submission(what, device, backend, shots, split, limit, layout_seeds, as_json)
+        else:
+            _on_machine(what, opened, as_json)
+    else:
+        raise InputError("give the machine: --noise NAME for a noise model, or --backend NAME for one of your account")
+
+
+def _on_noise_model(what: str | None, noise: str, layout_seeds: int | None, as_json: bool) -> None:
+    from qhybrid.circuits.transpile import isa_circuits
     from qhybrid.devices.base import LAYOUT_SEEDS
     from qhybrid.noise_models.model import BEST_CASE
+    from qhybrid.noise_models.spec import load_noise_model
 
-    model = _machine(noise, backend)
+    model = load_noise_model(noise)
     seeds = LAYOUT_SEEDS if layout_seeds is None else layout_seeds
-    rows = _catalog(model, seeds) if what is None else [_row(_circuit(what), model, seeds)]
+
+    def lay_out(circuit: "Circuit") -> "Sequence[IsaCircuit]":
+        return isa_circuits(
+            circuit.expanded(), model.target(), schedule=model.idle, layout_seeds=seeds, machine=model.name
+        )
+
+    rows = _rows(what, lay_out, model.name)
     if as_json:
         noise_model = model.provenance() | {"n_qubits": model.n_qubits}
         options.print_json({"noise": noise_model, "layout_seeds": seeds, "circuits": rows})
         return
     when = f", calibrated {model.date[:10]}" if model.date else ""
+    _print_rows(f"{model.name}: {model.n_qubits} qubits{when}", what, rows)
+    for remark in (*model.remarks, BEST_CASE):
+        print(remark)
+
+
+def _on_machine(what: str | None, device: "RuntimeDevice", as_json: bool) -> None:
+    programs = []
+
+    def lay_out(circuit: "Circuit") -> "Sequence[IsaCircuit]":
+        programs.append(device.prepare(circuit.expanded()))
+        return device.isa_circuits(programs[-1])
+
+    name = str(device.machine)
+    rows = _rows(what, lay_out, name)
+    n_qubits = device.client.backend(name).num_qubits
+    calibration = programs[-1].compiled.calibration if programs else None
+    if as_json:
+        machine = {"name": name, "n_qubits": n_qubits, "calibration": calibration}
+        options.print_json({"machine": machine, "circuits": rows})
+        return
+    _print_rows(f"{name}: {n_qubits} qubits, calibrated {str(calibration)[:16]}", what, rows)
+
+
+def _submission(
+    what: str,
+    device: str | None,
+    backend: str | None,
+    shots: int | None,
+    split: str,
+    limit: int | None,
+    layout_seeds: int | None,
+    as_json: bool,
+) -> None:
+    """The evaluation of a run on a machine, and a step of its training there."""
+    from qhybrid.cli.costs import cost_dict, cost_lines, duration
+    from qhybrid.experiments.evaluation import open_head
+    from qhybrid.experiments.hardware import Submission
+    from qhybrid.experiments.runs import open_run
+
+    run = open_run(what)
+    asked = {"device": device, "backend": backend, "shots": shots, "layout_seeds": layout_seeds}
+    head = open_head(run, asked, repeats=1, seed=0)  # type: ignore[arg-type]
+    submission = Submission.of(run, head, split=split, limit=limit, repeats=1, seed=0)
+    whole, step = submission.estimate(), _training_step(submission)
+    if as_json:
+        options.print_json(cost_dict(submission, whole) | {"training_step": step.to_dict()})
+        return
+    for line in cost_lines(submission, whole):
+        print(line)
+    print(
+        f"training  a step of {run.spec.train.batch_size} images by {submission.layer.diff_method}: {step.jobs} "
+        f"job{'' if step.jobs == 1 else 's'}, {step.circuits} circuits, about {duration(step.qpu_seconds)} of QPU time"
+    )
+
+
+def _training_step(submission: "Submission") -> Any:
+    """What one step of the run's training would cost on the machine."""
+    from qhybrid.gradients import rows_per_sample
+
+    layer, run = submission.layer, submission.run
+    columns = layer.program.circuit.columns_that_depend_on(features=True, weights=True)
+    rows = rows_per_sample(layer.program, columns, layer.diff_method) * run.spec.train.batch_size
+    return submission.device.estimate(layer.program, rows, shots=layer.shots)
+
+
+def _machine(device: str | None, backend: str | None, layout_seeds: int | None) -> "RuntimeDevice":
+    from qhybrid.devices.runtime import RuntimeDevice
+    from qhybrid.devices.spec import load_device
+    from qhybrid.errors import InputError
+    from qhybrid.experiments.device_choice import HARDWARE_DEVICE
+
+    opened = load_device(device or HARDWARE_DEVICE, backend=backend, layout_seeds=layout_seeds)
+    if not isinstance(opened, RuntimeDevice):
+        raise InputError(f"{device} is no machine of IBM: give --noise NAME, or a device file with the driver runtime")
+    return opened
+
+
+def _rows(what: str | None, lay_out: "LayOut", machine: str) -> list[dict[str, Any]]:
+    """One circuit, or every circuit of the catalog with what is wrong where it does not fit."""
+    from qhybrid import catalog
+    from qhybrid.circuits.spec import load_circuit
+    from qhybrid.errors import InputError
+
+    if what is not None:
+        return [_row(_circuit(what), lay_out, machine)]
+    rows = []
+    for name, path in catalog.entries("circuits").items():
+        n_qubits = None
+        try:
+            circuit = load_circuit(str(path))
+            n_qubits = circuit.n_qubits
+            rows.append(_row(circuit, lay_out, machine))
+        except InputError as error:
+            rows.append({"circuit": name, "n_qubits": n_qubits, "level": "error", "verdict": str(error)})
+    return rows
+
+
+def _row(circuit: "Circuit", lay_out: "LayOut", machine: str) -> dict[str, Any]:
+    from qhybrid.circuits.isa import verdict, worst
+
+    found = lay_out(circuit)
+    report = worst([isa.report for isa in found])
+    said = verdict(report, circuit.name, machine)
+    return {"circuit": circuit.name, "bases": len(found), **report.to_dict(), "verdict": said}
+
+
+def _circuit(what: str) -> "Circuit":
+    """The circuit of a run folder, or one named by the user."""
+    from qhybrid.circuits.spec import load_circuit
+    from qhybrid.errors import InputError
+    from qhybrid.experiments.runs import open_run
+
+    if not Path(what).expanduser().is_dir():
+        return load_circuit(what)
+    run = open_run(what, incomplete=True)
+    if run.spec.model.head != "quantum":
+        raise InputError(f"run {what!r} has no circuit: its head is {run.spec.model.head!r}")
+    return load_circuit(run.circuit)
+
+
+def _print_rows(title: str, what: str | None, rows: list[dict[str, Any]]) -> None:
+    from qhybrid.circuits.isa import PARTLY, SURVIVES, percent
+
     options.print_table(
-        f"{model.name}: {model.n_qubits} qubits{when}",
+        title,
         ["circuit", "qubits", "1q", "2q", "depth", "microseconds", "success", "verdict"],
         [
             [
@@ -62,65 +219,3 @@ def estimate(
         f"success: product of all gate, waiting and readout fidelities. Signal is kept from {percent(SURVIVES)} on, "
         f"almost lost below {percent(PARTLY)}."
     )
-    for remark in (*model.remarks, BEST_CASE):
-        print(remark)
-
-
-def _machine(noise: str | None, backend: str | None) -> "NoiseModel":
-    """The machine of a noise model, or a live one."""
-    import tempfile
-
-    from qhybrid.errors import InputError
-    from qhybrid.noise_models.pull import pull_snapshot
-    from qhybrid.noise_models.snapshot import read_snapshot
-    from qhybrid.noise_models.spec import load_noise_model
-
-    if noise is not None and backend is None:
-        return load_noise_model(noise)
-    if noise is not None or backend is None:
-        raise InputError("give the machine: --noise NAME for a noise model, or --backend NAME for one of your account")
-    with tempfile.TemporaryDirectory() as folder:
-        return read_snapshot(pull_snapshot(backend, Path(folder)))
-
-
-def _circuit(what: str) -> "Circuit":
-    """The circuit of a run folder, or one named by the user."""
-    from qhybrid.circuits.spec import load_circuit
-    from qhybrid.errors import InputError
-    from qhybrid.experiments.runs import open_run
-
-    if not Path(what).expanduser().is_dir():
-        return load_circuit(what)
-    run = open_run(what, incomplete=True)
-    if run.spec.model.head != "quantum":
-        raise InputError(f"run {what!r} has no circuit: its head is {run.spec.model.head!r}")
-    return load_circuit(run.circuit)
-
-
-def _catalog(model: "NoiseModel", layout_seeds: int) -> list[dict[str, Any]]:
-    from qhybrid import catalog
-    from qhybrid.circuits.spec import load_circuit
-    from qhybrid.errors import InputError
-
-    rows = []
-    for name, path in catalog.entries("circuits").items():
-        n_qubits = None
-        try:
-            circuit = load_circuit(str(path))
-            n_qubits = circuit.n_qubits
-            rows.append(_row(circuit, model, layout_seeds))
-        except InputError as error:
-            rows.append({"circuit": name, "n_qubits": n_qubits, "level": "error", "verdict": str(error)})
-    return rows
-
-
-def _row(circuit: "Circuit", model: "NoiseModel", layout_seeds: int) -> dict[str, Any]:
-    from qhybrid.circuits.isa import verdict, worst
-    from qhybrid.circuits.transpile import isa_circuits
-
-    found = isa_circuits(
-        circuit.expanded(), model.target(), schedule=model.idle, layout_seeds=layout_seeds, machine=model.name
-    )
-    report = worst([isa.report for isa in found])
-    said = verdict(report, circuit.name, model.name)
-    return {"circuit": circuit.name, "bases": len(found), **report.to_dict(), "verdict": said}

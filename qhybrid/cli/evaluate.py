@@ -19,6 +19,7 @@ def evaluate(
     layout_seeds: options.LayoutSeeds = None,
     backend: options.Backend = None,
     repeats: Annotated[int, typer.Option(help="Independent draws of the shots: mean and spread of the metrics.")] = 1,
+    limit: options.Limit = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     seed: Annotated[int, typer.Option(help="Seed of the shots and of the bootstrap.")] = 0,
     runs: Annotated[Path, typer.Option(help="Folder of the runs, for finding the newest.")] = Path("runs"),
@@ -28,7 +29,8 @@ def evaluate(
 
     Without --device and --noise it runs on the device, the noise and the shots of the training. --device alone has no
     noise and no shots but those that are given; --noise alone runs on qiskit.aer. Noisy or sampled results stand beside
-    exact ones without noise, with paired differences.
+    exact ones without noise, with paired differences. With --backend it is sent to a machine and waited for; Ctrl-C
+    leaves the job there, and `qhybrid jobs collect` collects it.
     """
     from qhybrid.experiments import evaluation
     from qhybrid.experiments.runs import open_run
@@ -43,6 +45,7 @@ def evaluate(
         noise_parts=options.noise_parts(noise_parts),
         layout_seeds=layout_seeds,
         backend=backend,
+        limit=limit,
         repeats=repeats,
         split=split,
         seed=seed,

@@ -28,6 +28,7 @@ NoiseParts = Annotated[
 LayoutSeeds = Annotated[
     int | None, typer.Option(help="Transpiler seeds tried for the layout on the machine of the noise model.")
 ]
+Limit = Annotated[int | None, typer.Option(help="Only this many samples, drawn class by class; all without it.")]
 Backend = Annotated[
     str | None, typer.Option(help="Machine of your account, such as ibm_fez; runs on qiskit.remote without --device.")
 ]

@@ -9,7 +9,7 @@ from qhybrid.cli import options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from qhybrid.experiments.evaluation import Evaluation
+    from qhybrid.experiments.measurement import Evaluation
 
 
 def show(evaluation: "Evaluation", *, as_json: bool) -> None:

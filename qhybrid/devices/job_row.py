@@ -101,6 +101,11 @@ class JobRow:
     error: str | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def short(self) -> str:
+        """The beginning of its tag, which is enough to name it."""
+        return self.tag.removeprefix("qhybrid-")[:8]
+
 
 def this_process() -> str:
     """Host, process id and start of this process."""

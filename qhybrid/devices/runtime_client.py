@@ -147,6 +147,12 @@ class Client:
         seconds = usage.get("quantum_seconds", usage.get("seconds"))
         return None if seconds is None else float(seconds)
 
+    def queue_position(self, job_id: str) -> int | None:
+        """Place of a job in its queue, from 1; None: it waits no longer, or the service does not say."""
+        metrics = self._of_job(job_id, "ask for the queue", lambda api: api.job_metadata(job_id))
+        position = metrics.get("position_in_queue")
+        return None if position is None else int(position)
+
     def cancel(self, job_id: str) -> None:
         """Cancel a job; one that has ended already is left as it is."""
         with contextlib.suppress(Ended):

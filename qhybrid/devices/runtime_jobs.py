@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,8 +34,29 @@ RETRY = (0.5, 30.0)
 PATIENCE = 600.0
 """Seconds for which sending is tried while the service cannot be reached."""
 
-Progress = Callable[[Sequence[JobRow], str, float], None]
-"""Called while waiting with the rows, what keeps us from hearing of them (or nothing), and the seconds waited."""
+QUEUE = 10.0
+"""Seconds between two questions for the place in the queue."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What is known while a job is waited for.
+
+    Args:
+        rows: Of its parts.
+        seconds: Waited so far.
+        position: Place in the queue of the part that is next; None: in no queue, or the service does not say.
+        trouble: What keeps us from hearing of it; empty: nothing.
+    """
+
+    rows: Sequence[JobRow]
+    seconds: float
+    position: int | None
+    trouble: str
+
+
+Progress = Callable[[Waiting], None]
+"""Called after every question while a job is waited for."""
 
 
 class StillRunning(QHybridError):
@@ -86,6 +108,7 @@ class Job:
         """
         started, asked, failed, trouble = time.monotonic(), _pauses(*POLL), _pauses(*RETRY), ""
         states: list[str] = []
+        position, asked_for_it = None, -QUEUE
         while True:
             try:
                 rows = [_advance(self, row, send_it=True) for row in self.rows]
@@ -94,7 +117,9 @@ class Job:
                 rows, trouble = self.rows, str(error)
             waited = time.monotonic() - started
             if progress is not None:
-                progress(rows, trouble, waited)
+                if not trouble and waited - asked_for_it >= QUEUE:
+                    position, asked_for_it = self._position(rows), waited
+                progress(Waiting(rows, waited, position if "queued" in (row.state for row in rows) else None, trouble))
             if bad := next((row for row in rows if row.state in ("failed", "cancelled", "lost")), None):
                 raise QHybridError(ending(bad))
             if all(row.state == "collected" for row in rows):
@@ -116,6 +141,11 @@ class Job:
             if row.state not in ENDED and row.state != "done":
                 self._cancel(row)
         return self.rows
+
+    def _position(self, rows: Sequence[JobRow]) -> int | None:
+        """Place in the queue of the first part that waits there."""
+        job_id = next((row.job_id for row in rows if row.state == "queued" and row.job_id), None)
+        return None if job_id is None else _asked(lambda: self.client.queue_position(job_id))
 
     def _cancel(self, row: JobRow) -> None:
         if row.job_id is None:
@@ -173,10 +203,24 @@ def collect(
         StillRunning: The job has not ended.
         QHybridError: It failed, was cancelled or is lost.
     """
+    return job_of(row, ledger, client).result(timeout=timeout, progress=progress)
+
+
+def job_of(row: JobRow, ledger: Ledger, client: Client | None = None) -> Job:
+    """The whole batch that a row belongs to.
+
+    Args:
+        row: Any part of it.
+        ledger: That it is in.
+        client: Connection to the service; None: a new one.
+    """
     parts = ledger.find(batch=row.batch) if row.batch else [row]
     settings = row.settings
-    client = client or Client(settings.get("instance"), settings.get("channel"))
-    return Job(ledger, client, tuple(each.tag for each in parts)).result(timeout=timeout, progress=progress)
+    return Job(
+        ledger,
+        client or Client(settings.get("instance"), settings.get("channel")),
+        tuple(each.tag for each in parts),
+    )
 
 
 def send(ledger: Ledger, client: Client, tag: str, *, patience: float = PATIENCE) -> JobRow:
@@ -329,15 +373,21 @@ def _asked(question: Callable[[], Any]) -> Any:
 def _raw(ledger: Ledger, client: Client, row: JobRow) -> str:
     """The raw result, from its file if that is whole; else fetched, and on the disk before it is used."""
     path = ledger.files(row.tag) / RESULT
+    text = _whole(path)
+    if text is None:
+        assert row.job_id is not None
+        text = client.result(row.job_id)
+        write(path, text.encode("utf-8"))
+    return text
+
+
+def _whole(path: Path) -> str | None:
+    """A raw result on disk; None: it is missing or damaged."""
     try:
         text = path.read_text(encoding="utf-8")
         json.loads(text)
-        return text
     except (OSError, ValueError):
-        pass
-    assert row.job_id is not None
-    text = client.result(row.job_id)
-    write(path, text.encode("utf-8"))
+        return None
     return text
 
 

@@ -13,6 +13,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qhybrid.devices.job_row import JobRow
 from qhybrid.devices.runtime_results import bases_of
 from qhybrid.errors import InputError
+from qhybrid.storage import read_arrays
 
 CIRCUITS, ANGLES = "circuits.qpy", "angles.npz"
 """Files of a job."""
@@ -38,16 +39,24 @@ def pubs(folder: Path, row: JobRow) -> list[Any]:
     try:
         with (folder / CIRCUITS).open("rb") as file:
             circuits = qpy.load(file)
-        with (folder / ANGLES).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            angles = arrays["angles"]
-    except Exception as error:  # qpy and NumPy raise a dozen kinds for damaged files
-        raise InputError(f"{folder}: the files of job {row.tag} are damaged ({type(error).__name__})") from None
+    except Exception as error:  # qpy raises a dozen kinds for damaged files
+        raise InputError(f"{folder / CIRCUITS}: missing or damaged ({type(error).__name__})") from None
+    angles = angles_sent(folder)
     if row.layout["primitive"] == "sampler":
         return [(circuit, _of(circuit, angles), row.shots) for circuit in circuits]
     return [
         (circuit, [[operator] for operator in _operators(circuit, row, index)], _of(circuit, angles))
         for index, circuit in enumerate(circuits)
     ]
+
+
+def angles_sent(folder: Path) -> NDArray[np.float64]:
+    """The angles of a job, shape (B, P) in radians.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    return read_arrays(folder / ANGLES, ("angles",))["angles"]
 
 
 def _of(circuit: QuantumCircuit, angles: NDArray[np.float64]) -> NDArray[np.float64]:

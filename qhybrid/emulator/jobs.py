@@ -139,8 +139,8 @@ class Jobs:
         """Place of a job among those that wait for its machine, from 1; None: it waits no longer."""
         if record["state"]["status"] != "Queued":
             return None
-        waiting = [each for each in self.all() if each["backend"] == record["backend"]]
-        return sum(each["state"]["status"] == "Queued" and each["order"] <= record["order"] for each in waiting)
+        queued = [each for each in self.all() if each["state"]["status"] == "Queued"]
+        return sum(bool(each["backend"] == record["backend"] and each["order"] <= record["order"]) for each in queued)
 
     def _file(self, job_id: str, suffix: str) -> Path:
         return self._folder / f"{job_id}{suffix}"

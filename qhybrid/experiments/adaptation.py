@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from qhybrid.errors import InputError, did_you_mean
-from qhybrid.experiments.adaptation_fits import Fit, fit_head, fit_rescale, stratified_subset
+from qhybrid.experiments.adaptation_fits import Fit, fit_head, fit_rescale
 from qhybrid.experiments.comparison import Comparison, compare
-from qhybrid.experiments.device_choice import DeviceOptions, warn_of_lost_signal
-from qhybrid.experiments.evaluation import Evaluation, device_name, measure, open_head
+from qhybrid.experiments.device_choice import DeviceOptions, describe_device, warn_of_lost_signal
+from qhybrid.experiments.evaluation import open_head
 from qhybrid.experiments.heads import QuantumHead
+from qhybrid.experiments.measurement import Evaluation, evaluation_name, layer_name, measure
 from qhybrid.experiments.run_folder import Features, Run
 from qhybrid.experiments.split_predictions import (
     Predictions,
@@ -131,17 +132,22 @@ def adapt(
     warn_of_lost_signal(head.layer, console or Console(stderr=True))
 
     predictions, timings = predict_split(head, stored, repeats=1)
-    name = device_name(head.layer)
+    name = layer_name(head.layer)
+    noise, device = head.layer.noise, describe_device(head.layer)
     noisy = measure(
-        run, f"{split}-{name}-seed{seed}", head, predictions, split=split, seed=seed, timings=prepared | timings
-    )
+        run, evaluation_name(name, split=split, seed=seed), head, predictions, split=split, seed=seed,
+        timings=prepared | timings, device=device, noise=noise,
+    )  # fmt: skip
     started = time.perf_counter()
     fit = _fit(chosen, run, head, training, validation)
     timings |= {"fit": time.perf_counter() - started}
     n_training = len(training.labels)
     name = f"{chosen}-{name}{'' if limit is None else f'-limit{n_training}'}-seed{seed}"
     after = _applied(fit, predictions)
-    adapted = measure(run, f"{split}-adapted-{name}", head, after, split=split, seed=seed, timings=prepared | timings)
+    adapted = measure(
+        run, f"{split}-adapted-{name}", head, after, split=split, seed=seed,
+        timings=prepared | timings, device=describe_device(head.layer), noise=noise,
+    )  # fmt: skip
     gain = compare(stored.labels, after.outcome, predictions.outcome, seed=seed)
     adaptation = Adaptation(name, chosen, fit, n_training, noisy, adapted, gain)
     _write(run, adaptation)
@@ -162,8 +168,7 @@ def _limited(run: Run, limit: int | None, seed: int) -> Features:
     if limit is not None:
         if limit < n_classes:
             raise InputError(f"limit = {limit}: at least {n_classes} training samples are needed, one for each class")
-        kept = stratified_subset(training.labels, limit, seed=seed)
-        training = Features(training.features[kept], training.labels[kept], training.ids[kept])
+        training = training.drawn(limit, seed=seed)
     for label, class_name in enumerate(run.class_names):
         if not (training.labels == label).any():
             raise InputError(f"there is no training sample of class {class_name!r} to fit on; take a larger limit")

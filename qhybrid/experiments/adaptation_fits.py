@@ -110,24 +110,5 @@ def cross_entropy(logits: Floats, labels: Integers) -> float:
     return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]))
 
 
-def stratified_subset(labels: Integers, size: int, *, seed: int) -> NDArray[np.intp]:
-    """Draw samples so that every class keeps its share as nearly as it can.
-
-    Args:
-        labels: Classes, shape (N,).
-        size: How many are drawn.
-        seed: Of the draw.
-
-    Returns:
-        Their numbers, ascending, shape (min(size, N),).
-    """
-    rng = np.random.default_rng(seed)
-    place = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        place[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(np.argsort(place, kind="stable")[:size])
-
-
 def _rms(values: Floats) -> float:
     return float(np.sqrt(np.mean(values**2)))

@@ -1,124 +1,25 @@
-"""A trained run on a device: expectation values -> logits -> metrics, from stored features."""
+"""Evaluate a trained run on a device: expectation values -> logits -> metrics, from stored features."""
 
-import re
 import time
-from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
-from qhybrid.devices.base import MachineDevice
 from qhybrid.errors import InputError
-from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE, Comparison, compare
 from qhybrid.experiments.device_choice import DeviceOptions, choose_device, describe_device, warn_of_lost_signal
-from qhybrid.experiments.environment import command_line, git_commit, package_versions
 from qhybrid.experiments.heads import ClassifierHead
+from qhybrid.experiments.measurement import Evaluation, evaluation_name, layer_name, measure
 from qhybrid.experiments.run_folder import Run
-from qhybrid.experiments.split_predictions import Predictions, predict_split, probabilities_of
-from qhybrid.layer import QuantumLayer
-from qhybrid.noise_models.model import NoiseModel
-from qhybrid.statistics import (
-    Interval,
-    bootstrap_intervals,
-    classification_metrics,
-    confusion_matrix,
-    wilson_intervals,
-)
-from qhybrid.storage import write_arrays, write_json
+from qhybrid.experiments.split_predictions import predict_split, samples_of
 
 MAX_REPEATS = 10_000
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The metrics of one split of a run on one device."""
-
-    name: str
-    """Tells device, noise, shots, repeats, split and seed; names the files."""
-    run: Run
-    split: str
-    device: dict[str, Any]
-    """name, diff_method, shots, noise, ISA reports and tracker counts; empty for a classical head."""
-    noise: NoiseModel | None
-    """The noise that was simulated."""
-    seed: int
-    predictions: Predictions
-    metrics: dict[str, float]
-    wilson: dict[str, Interval]
-    bootstrap: dict[str, Interval]
-    repeats: list[dict[str, float]]
-    """Metrics of each repeat alone; empty for a single one."""
-    reference: Comparison | None
-    """Against exact expectation values without noise; None where the device gives just these."""
-    confusion: NDArray[np.int64]
-    """Counts, true class by predicted class, (C, C)."""
-    timings: dict[str, float]
-    """Seconds: `prepare` the head and its circuit, `run` it on the device, run the `reference`."""
-
-    @property
-    def seconds(self) -> float:
-        """Time on the device."""
-        return self.timings["run"]
-
-    def interval(self, metric: str) -> tuple[Interval, str]:
-        """The interval to show: Wilson's for a proportion, the bootstrap's otherwise; and its kind."""
-        if metric in self.wilson:
-            return self.wilson[metric], "Wilson"
-        return self.bootstrap[metric], "bootstrap"
-
-    def spread(self, metric: str) -> tuple[float, float]:
-        """Mean and standard deviation of a metric over the repeats."""
-        values = [each[metric] for each in self.repeats]
-        return float(np.mean(values)), float(np.std(values, ddof=1))
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `results/<name>.json` holds."""
-        return {
-            "name": self.name,
-            "run": self.run.path.as_posix(),
-            "experiment": self.run.spec.name,
-            "split": self.split,
-            "n_samples": len(self.predictions.labels),
-            "class_names": list(self.run.class_names),
-            "metrics": {
-                metric: {
-                    "value": value,
-                    "bootstrap": list(self.bootstrap[metric]),
-                    "wilson": list(self.wilson[metric]) if metric in self.wilson else None,
-                    **(dict(zip(("mean", "std"), self.spread(metric), strict=True)) if self.repeats else {}),
-                }
-                for metric, value in self.metrics.items()
-            },
-            "repeats": max(1, len(self.repeats)),
-            "reference": None if self.reference is None else self.reference.to_dict(),
-            "confidence": CONFIDENCE,
-            "bootstrap_draws": BOOTSTRAP_DRAWS,
-            "confusion_matrix": self.confusion.tolist(),
-            "device": self.device,
-            "seconds": round(self.seconds, 4),
-            "timings": {what: round(seconds, 4) for what, seconds in self.timings.items()},
-            "seed": self.seed,
-            "head": self.run.spec.model.head,
-            "circuit": self.run.spec.model.circuit,
-            "data": {key: self.run.data[key] for key in ("source", "fingerprint")},
-            "versions": package_versions(),
-            "git": git_commit(),
-            "command": command_line(),
-        }
-
-    def write(self) -> None:
-        """Write `predictions/<name>.npz` and `results/<name>.json` into the run."""
-        arrays = {name: array for name, array in vars(self.predictions).items() if array is not None}
-        write_arrays(self.run.path / "predictions" / f"{self.name}.npz", arrays)
-        write_json(self.run.path / "results" / f"{self.name}.json", self.to_dict())
 
 
 def evaluate(
     run: Run,
     *,
     split: str = "test",
+    limit: int | None = None,
     repeats: int = 1,
     seed: int = 0,
     console: Console | None = None,
@@ -134,11 +35,14 @@ def evaluate(
     Unless the device is exact and without noise itself, all is compared with the run's reference: the same head on the
     same features with exact expectation values of `qhybrid.statevector`.
 
+    On a machine all repeats are one job, which is waited for (see `hardware`).
+
     Args:
         run: A complete run.
         split: `train`, `validation` or `test`.
+        limit: Only this many samples, drawn class by class; None: all.
         repeats: Independent draws of shots.
-        seed: Of the shots and of the bootstrap.
+        seed: Of the shots, of that draw and of the bootstrap.
         console: Where warnings go; None: standard error.
         **options: The device (see `DeviceOptions` and `choose_device`).
 
@@ -149,15 +53,30 @@ def evaluate(
         InputError: The run is damaged; the device, its shots or its noise are wrong, or given for a head without a
             quantum layer; or several repeats are asked of exact values.
     """
-    stored = run.features(split)
+    console = console or Console(stderr=True)
+    stored = samples_of(run, split, limit, seed=seed)
     started = time.perf_counter()
     head = open_head(run, options, repeats=repeats, seed=seed)
     prepared = time.perf_counter() - started
     if head.layer is not None:
-        warn_of_lost_signal(head.layer, console or Console(stderr=True))
+        warn_of_lost_signal(head.layer, console)
+        if head.layer.device.capabilities.asynchronous:
+            from qhybrid.experiments.hardware import Submission
+
+            return Submission.of(run, head, split=split, limit=limit, repeats=repeats, seed=seed).evaluate(console)
     predictions, timings = predict_split(head, stored, repeats=repeats)
-    name = evaluation_name(head, repeats=repeats, split=split, seed=seed)
-    evaluation = measure(run, name, head, predictions, split=split, seed=seed, timings={"prepare": prepared} | timings)
+    on = "classical" if head.layer is None else layer_name(head.layer)
+    evaluation = measure(
+        run,
+        evaluation_name(on, split=split, limit=limit, repeats=repeats, seed=seed),
+        head,
+        predictions,
+        split=split,
+        seed=seed,
+        timings={"prepare": prepared} | timings,
+        device={} if head.layer is None else describe_device(head.layer),
+        noise=None if head.layer is None else head.layer.noise,
+    )
     evaluation.write()
     return evaluation
 
@@ -176,67 +95,3 @@ def open_head(run: Run, options: DeviceOptions, *, repeats: int, seed: int) -> C
     if repeats > 1 and head.layer is not None and head.layer.shots is None:
         raise InputError(f"repeats = {repeats}: exact expectation values do not vary; give shots, such as 1024")
     return head
-
-
-def measure(
-    run: Run,
-    name: str,
-    head: ClassifierHead,
-    predictions: Predictions,
-    *,
-    split: str,
-    seed: int,
-    timings: dict[str, float],
-) -> Evaluation:
-    """Compute the metrics of predictions.
-
-    Args:
-        run: What was evaluated.
-        name: Of the evaluation and its files.
-        head: That made the predictions.
-        predictions: Of a split.
-        split: Its name.
-        seed: Of the bootstrap.
-        timings: Seconds by what they were spent on.
-    """
-    labels, probabilities = predictions.labels, predictions.probabilities
-    confusion = confusion_matrix(labels, probabilities)
-    repeated = predictions.repeated_expectation_values
-    reference = predictions.reference
-    return Evaluation(
-        name=name,
-        run=run,
-        split=split,
-        device={} if head.layer is None else describe_device(head.layer),
-        noise=None if head.layer is None else head.layer.noise,
-        seed=seed,
-        predictions=predictions,
-        metrics=classification_metrics(labels, probabilities),
-        wilson=wilson_intervals(confusion, CONFIDENCE),
-        bootstrap=bootstrap_intervals(labels, probabilities, n=BOOTSTRAP_DRAWS, seed=seed, confidence=CONFIDENCE),
-        repeats=[
-            classification_metrics(labels, probabilities_of(head, values))
-            for values in (() if repeated is None else repeated)
-        ],
-        reference=None if reference is None else compare(labels, predictions.outcome, reference, seed=seed),
-        confusion=confusion,
-        timings=timings,
-    )
-
-
-def evaluation_name(head: ClassifierHead, *, repeats: int = 1, split: str, seed: int) -> str:
-    """Name an evaluation by what it depends on, such as `test-qiskit.aer-ibm_torino_x0.5-1024shots-seed0`."""
-    on = "classical" if head.layer is None else device_name(head.layer)
-    return "-".join([split, on, *([f"{repeats}repeats"] if repeats > 1 else []), f"seed{seed}"])
-
-
-def device_name(layer: QuantumLayer) -> str:
-    """Device, noise or machine, and shots in a form for file names."""
-    device = layer.device
-    machine = device.machine if isinstance(device, MachineDevice) else None
-    parts = [
-        device.name,
-        layer.noise.label if layer.noise else machine or "",
-        "analytic" if layer.shots is None else f"{layer.shots}shots",
-    ]
-    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part).strip("._") for part in parts if part)

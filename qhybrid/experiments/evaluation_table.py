@@ -1,5 +1,8 @@
 """Evaluations as tables and lines of text."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from rich import box
 from rich.console import Group
 from rich.table import Table
@@ -8,7 +11,7 @@ from rich.text import Text
 from qhybrid.experiments.adaptation import Adaptation
 from qhybrid.experiments.comparison import Comparison
 from qhybrid.experiments.device_choice import noise_lines
-from qhybrid.experiments.evaluation import Evaluation
+from qhybrid.experiments.measurement import Evaluation
 from qhybrid.statistics import Interval
 
 METRIC_NAMES = {
@@ -88,9 +91,27 @@ def notes(evaluation: Evaluation) -> list[str]:
 
 
 def device_notes(evaluation: Evaluation) -> list[str]:
-    """What the circuit costs on the machine, and what its noise is."""
-    verdict = evaluation.device.get("verdict")
-    return [*([verdict] if verdict else []), *(noise_lines(evaluation.noise) if evaluation.noise else [])]
+    """What the circuit costs on the machine, what its noise is, and what jobs were sent to it."""
+    device = evaluation.device
+    verdict = device.get("verdict")
+    noise = noise_lines(evaluation.noise) if evaluation.noise else []
+    return [*([verdict] if verdict else []), *noise, *job_notes(device.get("jobs", []), device.get("calibrations", []))]
+
+
+def job_notes(jobs: Sequence[Mapping[str, Any]], calibrations: Sequence[str]) -> list[str]:
+    """Which jobs a result comes from, what they used, and whether the machine was calibrated anew meanwhile."""
+    if not jobs:
+        return []
+    used = [job["usage"] for job in jobs if job["usage"] is not None]
+    seconds = f", {sum(used):.1f} QPU seconds" if used else ""
+    ids = ", ".join(str(job["job_id"]) for job in jobs)
+    lines = [f"{'job' if len(jobs) == 1 else 'jobs'} {ids}, sent {jobs[0]['submitted'][:16]}{seconds}"]
+    if len(calibrations) > 1:
+        dates = " and ".join(date[:16] for date in calibrations)
+        lines.append(f"the machine was calibrated anew between submission and result: {dates}")
+    elif calibrations:
+        lines[0] += f", calibration of {calibrations[0][:16]}"
+    return lines
 
 
 def difference(comparison: Comparison, metric: str) -> str:
@@ -120,7 +141,8 @@ def _narrow_table(*, space: int = 1) -> Table:
 
 def _title(evaluation: Evaluation) -> Text:
     on = evaluation.device.get("name", f"{evaluation.run.spec.model.head} head")
-    parts = [on, *([evaluation.noise.label] if evaluation.noise else [])]
+    machine = evaluation.noise.label if evaluation.noise else evaluation.device.get("machine")
+    parts = [on, *([machine] if machine else [])]
     shots = evaluation.device.get("shots")
     if shots:
         times = f"{len(evaluation.repeats)} x " if evaluation.repeats else ""

@@ -34,6 +34,21 @@ class Features:
     ids: NDArray[np.str_]
     """(N,), the name of each image."""
 
+    def drawn(self, size: int, *, seed: int) -> "Features":
+        """Some of them, in their order, drawn so that every class keeps its share as nearly as it can.
+
+        Args:
+            size: How many; more than there are: all.
+            seed: Of the draw.
+        """
+        rng = np.random.default_rng(seed)
+        place = np.empty(len(self.labels))
+        for label in np.unique(self.labels):
+            members = np.flatnonzero(self.labels == label)
+            place[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
+        kept = np.sort(np.argsort(place, kind="stable")[:size])
+        return Features(self.features[kept], self.labels[kept], self.ids[kept])
+
 
 @dataclass(frozen=True)
 class Run:

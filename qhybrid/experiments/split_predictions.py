@@ -8,9 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qhybrid.devices.base import Estimates
+from qhybrid.errors import InputError
 from qhybrid.experiments.comparison import Outcome
 from qhybrid.experiments.heads import ClassifierHead
-from qhybrid.experiments.run_folder import Features
+from qhybrid.experiments.run_folder import Features, Run
 from qhybrid.layer import QuantumLayer
 
 REFERENCE_DEVICE = "qhybrid.statevector"
@@ -52,6 +54,27 @@ class Predictions:
         return Outcome(self.reference_probabilities, self.reference_expectation_values)
 
 
+def samples_of(run: Run, split: str, limit: int | None = None, *, seed: int = 0) -> Features:
+    """The stored features of a split, or of some of its samples.
+
+    Args:
+        run: A complete run.
+        split: `train`, `validation` or `test`.
+        limit: Only this many samples, drawn class by class; None: all.
+        seed: Of the draw.
+
+    Raises:
+        InputError: The features are missing or damaged, or the limit is too small for all classes.
+    """
+    stored = run.features(split)
+    if limit is None:
+        return stored
+    n_classes = len(np.unique(stored.labels))
+    if limit < n_classes:
+        raise InputError(f"limit = {limit}: at least {n_classes} samples are needed, one for each class")
+    return stored.drawn(limit, seed=seed)
+
+
 @torch.no_grad()
 def predict_logits(head: ClassifierHead, features: Tensor) -> Tensor:
     """Send features (N, F) through a head, in one batch: logits (N, C)."""
@@ -78,19 +101,34 @@ def predict_split(head: ClassifierHead, stored: Features, *, repeats: int) -> tu
     if head.layer is None:
         logits = predict_logits(head, features).double()
         nothing = np.zeros((len(features), 0))
-        seconds = time.perf_counter() - clock[0]
         found = Predictions(stored.ids, stored.labels, logits.numpy(), softmax(logits), nothing, nothing)
-        return found, {"run": seconds}
+        return found, {"run": time.perf_counter() - clock[0]}
     inputs = head.quantum_features(features)
     draws = [head.layer.estimate(inputs) for _ in range(repeats)]
     clock.append(time.perf_counter())
-    values = torch.stack([draw.values for draw in draws])
-    mean = values.double().mean(dim=0)
-    stderr = torch.stack([draw.stderr for draw in draws]).double().square().sum(dim=0).sqrt() / repeats
-    logits = head.logits(mean.to(values.dtype)).double()
+    drawn = Estimates(torch.stack([draw.values for draw in draws]), torch.stack([draw.stderr for draw in draws]))
     reference = None if is_exact(head.layer) else exact_expectation_values(head.layer, inputs)
     clock.append(time.perf_counter())
-    predictions = Predictions(
+    run_seconds, reference_seconds = np.diff(clock).tolist()
+    seconds = {"run": run_seconds} | ({} if reference is None else {"reference": reference_seconds})
+    return predictions_from(head, stored, drawn, reference), seconds
+
+
+@torch.no_grad()
+def predictions_from(head: ClassifierHead, stored: Features, drawn: Estimates, reference: Tensor | None) -> Predictions:
+    """What a head makes of expectation values, wherever they come from.
+
+    Args:
+        head: In evaluation mode.
+        stored: The features of the samples.
+        drawn: Values and standard errors of each repeat, shape (R, N, M).
+        reference: Exact values without noise, shape (N, M); None: `drawn` is just that.
+    """
+    repeats, values = len(drawn.values), drawn.values
+    mean = values.double().mean(dim=0)
+    stderr = drawn.stderr.double().square().sum(dim=0).sqrt() / repeats
+    logits = head.logits(mean.to(torch.get_default_dtype())).double()
+    return Predictions(
         stored.ids,
         stored.labels,
         logits.numpy(),
@@ -101,8 +139,6 @@ def predict_split(head: ClassifierHead, stored: Features, *, repeats: int) -> tu
         reference_probabilities=None if reference is None else softmax(head.logits(reference)),
         reference_expectation_values=None if reference is None else reference.double().numpy(),
     )
-    run_seconds, reference_seconds = np.diff(clock).tolist()
-    return predictions, {"run": run_seconds} | ({} if reference is None else {"reference": reference_seconds})
 
 
 @torch.no_grad()

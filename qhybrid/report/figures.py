@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from qhybrid.experiments.evaluation import Evaluation
+from qhybrid.experiments.measurement import Evaluation
 from qhybrid.statistics import roc_band
 from qhybrid.storage import write_atomically
 
