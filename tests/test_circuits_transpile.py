@@ -1,28 +1,18 @@
-"""ISA circuits: equal to the ideal circuit, only of gates that the machine has, all bases on one layout, cached."""
+"""ISA circuits: equal to the ideal circuit, only of gates that the machine has, all bases on one layout."""
 
 import math
-import os
-import subprocess
-import sys
-from dataclasses import replace
-from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from dense_simulation import circuit_of, expectations, random_rows
+from layouts import chain, laid_out, values
 from numpy.typing import NDArray
-from qiskit import QuantumCircuit
 from qiskit.circuit import Delay, Measure, Parameter
 from qiskit.circuit.library import CZGate, RZGate, SXGate, XGate
-from qiskit.quantum_info import Statevector
 from qiskit.transpiler import InstructionProperties, Target
 
 from qhybrid import catalog
-from qhybrid.circuits import transpile_cache
-from qhybrid.circuits.circuit import Circuit
-from qhybrid.circuits.isa import IsaReport, percent, verdict, worst
 from qhybrid.circuits.light_cone import without_unseen_gates
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.circuits.transpile import IsaCircuit, isa_circuits
@@ -32,51 +22,6 @@ from qhybrid.reference import random_circuit
 
 MACHINES = ("ibm_brisbane", "ibm_torino", "ibm_fez", "fake:FakeAlmadenV2", "fake:FakeFractional")
 SMALL = [name for name in catalog.entries("circuits") if load_circuit(name).n_qubits <= 6]
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QHYBRID_CACHE", str(tmp_path / "cache"))
-    transpile_cache.forget()
-
-
-@lru_cache
-def target_of(machine: str) -> Target:
-    return load_noise_model(machine).target()
-
-
-def laid_out(circuit: Circuit, machine: str, **options: object) -> tuple[IsaCircuit, ...]:
-    options = {"schedule": True, "layout_seeds": 1, "cache": False, "machine": machine, **options}
-    return isa_circuits(circuit, target_of(machine), **options)  # type: ignore[arg-type]
-
-
-def values(isas: tuple[IsaCircuit, ...], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Expectation values of the bound circuits by Qiskit's state vectors, (B, M)."""
-    circuit = isas[0].circuit
-    result = np.full((len(rows), circuit.n_observables), np.nan)
-    for isa in isas:
-        for b, bound in enumerate(isa.bound(rows)):
-            state = Statevector(without_machine(isa, bound))
-            for member in isa.basis.members:
-                qubits = [isa.measured[wire] for wire, _ in circuit.observables[member].factors]
-                p = state.probabilities(qubits)
-                result[b, member] = sum(v * (-1) ** bin(i).count("1") for i, v in enumerate(p))
-    return result
-
-
-def without_machine(isa: IsaCircuit, bound: QuantumCircuit) -> QuantumCircuit:
-    """The gates on the qubits in use; measurements must come last, and read what `measured` says."""
-    small, done, read = QuantumCircuit(len(isa.qubits)), set(), {}
-    for each in bound.data:
-        on = [isa.qubits.index(bound.find_bit(q).index) for q in each.qubits]
-        assert not done & set(on) or each.name == "delay"
-        if each.name == "measure":
-            done.update(on)
-            read[bound.find_bit(each.clbits[0]).index] = on[0]
-        elif each.name != "delay":
-            small.append(each.operation, on)
-    assert [read[bit] for bit in range(len(read))] == list(isa.measured.values())
-    return small
 
 
 def rebuilt(isa: IsaCircuit, row: NDArray[np.float64]) -> list[tuple[object, ...]]:
@@ -158,13 +103,6 @@ def test_wires_without_gates_are_measured_where_they_are() -> None:
         assert isas[0].report.gates2q == 1
 
 
-def chain(n_qubits: int = 3) -> Circuit:
-    """More than ten angles: alpha[10] stands before alpha[2] in the alphabet."""
-    rotations = [(name, (wire,)) for name in ("ry", "rx", "ry", "rx") for wire in range(n_qubits)]
-    entangled = [("cx", (wire, wire + 1)) for wire in range(n_qubits - 1)]
-    return circuit_of([*rotations[:6], *entangled, *rotations[6:]], ["Z0", "X1 Z2"], n_qubits)
-
-
 @pytest.mark.parametrize("machine", ["ibm_brisbane", "ibm_torino"])
 def test_a_line_is_laid_over_the_best_line_of_the_machine(machine: str) -> None:
     """Gate and readout errors of every line of four, found by walking the machine's edges."""
@@ -196,86 +134,6 @@ def test_gates_that_no_observable_sees_are_dropped() -> None:
     assert without_unseen_gates(tail).gates == seen.gates
     x_measured = circuit_of([("ry", (0,)), ("cz", (0, 1)), ("rx", (1,))], ["Z0", "X1"], 2)
     assert [gate.name for gate in without_unseen_gates(x_measured).gates] == ["ry", "cz"]
-
-
-def test_layouts_come_from_the_cache_and_keep_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    circuit = chain()
-    rows = random_rows(circuit, 2, seed=3)
-    first = laid_out(circuit, "ibm_torino", cache=True)
-    again = laid_out(circuit, "ibm_torino", cache=False)
-    transpile_cache.forget()
-    monkeypatch.setattr("qhybrid.circuits.transpile.search", None)  # must not be needed
-    loaded = laid_out(circuit, "ibm_torino", cache=True)
-    for a, b, c in zip(first, again, loaded, strict=True):
-        assert a.operations == b.operations == c.operations
-        assert (a.qubits, a.measured, a.layout, a.report) == (c.qubits, c.measured, c.layout, c.report)
-        assert a.isa == c.isa
-    np.testing.assert_allclose(values(loaded, rows), expectations(circuit, rows), atol=1e-10)
-
-
-def test_optimised_away_slots_survive_the_cache() -> None:
-    circuit = circuit_of([("ry", (0,)), ("rz", (0,)), ("ry", (1,)), ("rz", (1,))], ["Z0", "Z1"], 2)
-    laid_out(circuit, "ibm_torino", cache=True)
-    transpile_cache.forget()
-    loaded = laid_out(circuit, "ibm_torino", cache=True)
-    rows = random_rows(circuit, 2, seed=0)
-    np.testing.assert_allclose(values(loaded, rows), np.cos(rows[:, [0, 2]]), atol=1e-10)
-
-
-def test_a_layout_is_the_same_in_another_process(tmp_path: Path) -> None:
-    code = (
-        "from qhybrid.circuits.spec import load_circuit; from qhybrid.circuits.transpile import isa_circuits\n"
-        "from qhybrid.noise_models.spec import load_noise_model\n"
-        "target = load_noise_model('ibm_fez').target()\n"
-        "isa, = isa_circuits(load_circuit('sda_qec_4q').expanded(), target, schedule=True, layout_seeds=1)\n"
-        "print(isa.report, isa.qubits)"
-    )
-    (isa,) = isa_circuits(
-        load_circuit("sda_qec_4q").expanded(), target_of("ibm_fez"), schedule=True, layout_seeds=1, cache=False
-    )
-    environment = os.environ | {"QHYBRID_CACHE": str(tmp_path / "other")}
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == f"{isa.report} {isa.qubits}"
-    assert len(list((tmp_path / "other" / "isa").iterdir())) == 1
-
-
-@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
-def test_a_damaged_cache_is_searched_again(damage: bytes | None) -> None:
-    circuit = chain()
-    first = laid_out(circuit, "ibm_torino", cache=True)
-    (path,) = transpile_cache.folder().iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-40] if damage is None else damage)
-    transpile_cache.forget()
-    again = laid_out(circuit, "ibm_torino", cache=True)
-    assert again[0].operations == first[0].operations
-    transpile_cache.forget()
-    assert transpile_cache.load(path.stem) is not None  # and written again
-    assert [each.name for each in transpile_cache.folder().iterdir()] == [path.name]
-
-
-def test_a_cache_that_cannot_be_written_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "file"
-    file.write_text("not a folder")
-    monkeypatch.setenv("QHYBRID_CACHE", str(file))
-    assert laid_out(chain(), "ibm_torino", cache=True)[0].operations
-    assert file.read_text() == "not a folder"
-
-
-def test_what_changes_a_layout_changes_its_key() -> None:
-    circuit, torino = chain(), target_of("ibm_torino")
-    other = circuit_of([("ry", (0,))], ["Z0"], 1)
-    keys = {
-        transpile_cache.key(circuit, torino, True, 16, 3),
-        transpile_cache.key(circuit, torino, False, 16, 3),
-        transpile_cache.key(circuit, torino, True, 8, 3),
-        transpile_cache.key(circuit, torino, True, 16, 2),
-        transpile_cache.key(circuit, target_of("ibm_fez"), True, 16, 3),
-        transpile_cache.key(other, torino, True, 16, 3),
-    }
-    assert len(keys) == 6
-    noisier = load_noise_model("ibm_torino").scaled(2).target()
-    assert transpile_cache.key(circuit, noisier, True, 16, 3) in keys  # laid out alike at any scale
 
 
 def machine_of(edges: list[tuple[int, int]], n_qubits: int = 5) -> Target:
@@ -339,14 +197,3 @@ def test_survival_counts_every_gate_wait_and_readout() -> None:
         survival *= 1 - model.readout[isa.qubits[place]].mean()
     assert isa.report.survival == pytest.approx(survival, rel=1e-9)
     assert isa.report.n_qubits == len(isa.qubits) == 4
-
-
-def test_the_verdict_is_a_sentence_with_a_level() -> None:
-    report = IsaReport(8, 1202, 412, "ecr", 887, 2.5e-4, 0.0204, 3)
-    assert verdict(report, "sda_qec", "ibm_brisbane") == (
-        "sda_qec on ibm_brisbane: 412 ECR, success probability 2 %: expectation values will carry almost no signal"
-    )
-    levels = [replace(report, survival=p).level for p in (1.0, 0.5, 0.499, 0.1, 0.099, 0.0)]
-    assert levels == ["survives", "survives", "partly", "partly", "hardly", "hardly"]
-    assert [percent(p) for p in (0.93, 0.0021, 1e-9)] == ["93 %", "0.2 %", "below 0.001 %"]
-    assert worst([report, replace(report, survival=0.9)]) is report
