@@ -4,27 +4,21 @@ Whatever is only a matter of the line (no connection, 5xx, 429, a token that has
 a job; only waiting ends, and the job goes on without us.
 """
 
-import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from qhybrid.devices.base import Estimates
 from qhybrid.devices.job_row import JobRow, now
-from qhybrid.devices.jobs import Ledger, write
+from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime_client import Client, Missing, Unreachable, reason_of, state_of
-from qhybrid.devices.runtime_messages import ENDED, ending, still
+from qhybrid.devices.runtime_messages import ENDED, Progress, StillRunning, Waiting, ending, still
 from qhybrid.devices.runtime_pubs import pubs
-from qhybrid.devices.runtime_results import estimates
+from qhybrid.devices.runtime_raw import read_estimates
 from qhybrid.errors import QHybridError
 
-RESULT = "result.json"
-"""File of a job with its raw result."""
 LOOKUPS = (0.0, 1.0, 2.0)
 """Seconds before each look for a job of which nobody knows whether the service took it."""
 POLL = (0.2, 15.0)
@@ -36,31 +30,6 @@ PATIENCE = 600.0
 
 QUEUE = 10.0
 """Seconds between two questions for the place in the queue."""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """What is known while a job is waited for.
-
-    Args:
-        rows: Of its parts.
-        seconds: Waited so far.
-        position: Place in the queue of the part that is next; None: in no queue, or the service does not say.
-        trouble: What keeps us from hearing of it; empty: nothing.
-    """
-
-    rows: Sequence[JobRow]
-    seconds: float
-    position: int | None
-    trouble: str
-
-
-Progress = Callable[[Waiting], None]
-"""Called after every question while a job is waited for."""
-
-
-class StillRunning(QHybridError):
-    """Waiting ended before the job did; the message says how to collect it."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +92,7 @@ class Job:
             if bad := next((row for row in rows if row.state in ("failed", "cancelled", "lost")), None):
                 raise QHybridError(ending(bad))
             if all(row.state == "collected" for row in rows):
-                return _joined([read_estimates(self.ledger, self.client, row) for row in rows])
+                return read_estimates(self.ledger, self.client, rows)
             if timeout is not None and waited >= timeout:
                 raise StillRunning(still(rows, waited, trouble))
             if states != (states := [row.state for row in rows]):
@@ -273,11 +242,6 @@ def _look(ledger: Ledger, client: Client, tag: str) -> JobRow:
     return row
 
 
-def read_estimates(ledger: Ledger, client: Client, row: JobRow) -> Estimates:
-    """Expectation values of a job that is collected, from its file, or from the service where that is damaged."""
-    return estimates(_raw(ledger, client, row), row.layout, row.shots)
-
-
 def _post(ledger: Ledger, client: Client, row: JobRow) -> JobRow:
     settings = row.settings
     backend = client.backend(row.backend)
@@ -346,7 +310,7 @@ def _fetch(job: Job, row: JobRow) -> JobRow:
     assert row.job_id is not None
     if row.attempts > 1:
         _find(client, row.tag, LOOKUPS[:1])
-    estimates(_raw(ledger, client, row), row.layout, row.shots)
+    read_estimates(ledger, client, [row])
     job_id = row.job_id
     learnt = {
         "usage": _asked(lambda: client.usage(job_id)),
@@ -368,31 +332,6 @@ def _asked(question: Callable[[], Any]) -> Any:
         except QHybridError:
             return None
     return None
-
-
-def _raw(ledger: Ledger, client: Client, row: JobRow) -> str:
-    """The raw result, from its file if that is whole; else fetched, and on the disk before it is used."""
-    path = ledger.files(row.tag) / RESULT
-    text = _whole(path)
-    if text is None:
-        assert row.job_id is not None
-        text = client.result(row.job_id)
-        write(path, text.encode("utf-8"))
-    return text
-
-
-def _whole(path: Path) -> str | None:
-    """A raw result on disk; None: it is missing or damaged."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        json.loads(text)
-    except (OSError, ValueError):
-        return None
-    return text
-
-
-def _joined(parts: Sequence[Estimates]) -> Estimates:
-    return Estimates(torch.cat([each.values for each in parts]), torch.cat([each.stderr for each in parts]))
 
 
 def _pauses(first: float, longest: float) -> Iterator[float]:

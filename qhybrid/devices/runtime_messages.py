@@ -1,11 +1,38 @@
-"""What becomes of hardware jobs, in words."""
+"""What is known of hardware jobs while they are waited for, and what becomes of them, in words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from qhybrid.devices.job_row import JobRow
+from qhybrid.errors import QHybridError
 
 ENDED = ("collected", "failed", "cancelled")
 """States that no job leaves."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What is known while a job is waited for.
+
+    Args:
+        rows: Of its parts.
+        seconds: Waited so far.
+        position: Place in the queue of the part that is next; None: in no queue, or the service does not say.
+        trouble: What keeps us from hearing of it; empty: nothing.
+    """
+
+    rows: Sequence[JobRow]
+    seconds: float
+    position: int | None
+    trouble: str
+
+
+Progress = Callable[[Waiting], None]
+"""Called after every question while a job is waited for."""
+
+
+class StillRunning(QHybridError):
+    """Waiting ended before the job did; the message says how to collect it."""
 
 
 def ending(row: JobRow) -> str:
