@@ -25,7 +25,8 @@ from qhybrid.devices.job_row import JobRow, now
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime_client import Client
 from qhybrid.devices.runtime_cost import REP_DELAY, RuntimeEstimate, check_budget
-from qhybrid.devices.runtime_jobs import Job, Progress, send
+from qhybrid.devices.runtime_jobs import Job, send
+from qhybrid.devices.runtime_messages import Progress
 from qhybrid.devices.runtime_options import check_options, check_positive
 from qhybrid.devices.runtime_program import MAX_EXECUTIONS, RuntimeProgram, digest_of, runtime_program
 from qhybrid.devices.runtime_pubs import ANGLES, CIRCUITS

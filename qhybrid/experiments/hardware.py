@@ -18,7 +18,8 @@ from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime import Job, RuntimeDevice
 from qhybrid.devices.runtime_client import Client
 from qhybrid.devices.runtime_cost import RuntimeEstimate
-from qhybrid.devices.runtime_jobs import Progress, collect
+from qhybrid.devices.runtime_jobs import collect
+from qhybrid.devices.runtime_messages import Progress
 from qhybrid.devices.runtime_program import RuntimeProgram
 from qhybrid.devices.runtime_pubs import angles_sent
 from qhybrid.errors import InputError, Interrupted

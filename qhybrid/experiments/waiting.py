@@ -5,7 +5,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.status import Status
 
-from qhybrid.devices.runtime_jobs import Waiting
+from qhybrid.devices.runtime_messages import Waiting
 
 
 class StatusLine:
