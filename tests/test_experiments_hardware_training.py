@@ -1,7 +1,5 @@
 """Training on a device that sends jobs: one a step and one a validation, and none again, whatever interrupts it."""
 
-import csv
-import io
 import multiprocessing
 import os
 import random
@@ -9,42 +7,34 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from rich.console import Console
+from tiny_training import (
+    N_VALIDATION,
+    PURPOSES,
+    STEPS,
+    experiment,
+    on_machine,
+    quick,
+    quiet,
+    same_end,
+    work,
+    write_images,
+)
 
-from qhybrid.devices import runtime_jobs
 from qhybrid.devices.base import Estimates
-from qhybrid.devices.job_row import JobRow
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.statevector import StatevectorDevice
 from qhybrid.emulator.running import RunningEmulator, running_emulator
 from qhybrid.errors import InputError, Interrupted, QHybridError
-from qhybrid.experiments.checkpoints import read_checkpoint
-from qhybrid.experiments.runs import Run, can_go_on, list_runs, open_run
-from qhybrid.experiments.spec import ExperimentSpec, override
+from qhybrid.experiments.runs import Run, open_run
 from qhybrid.experiments.training import resume, train
 from qhybrid.storage import read_json
 
-N_IMAGES, BATCH = 10, 4
-STEPS = 3
-"""Of an epoch: 4, 4 and 2 images."""
-EPOCHS = 2
-PURPOSES = [
-    purpose
-    for epoch in range(1, EPOCHS + 1)
-    for purpose in (
-        *(f"training epoch {epoch} step {step}" for step in range(1, STEPS + 1)),
-        f"validation epoch {epoch}",
-    )
-]
-"""The jobs of a whole training, in order."""
 SOME = ("training epoch 1 step 1", "training epoch 2 step 2", "validation epoch 2")
 
 
@@ -59,53 +49,7 @@ def processes() -> Any:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A MedMNIST file of tiny images; those of the validation come in two batches."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for split, count in (("train", N_IMAGES), ("val", 70), ("test", 4)):
-        labels = np.arange(count) % 2
-        pixels = rng.integers(0, 120, size=(count, 28, 28)) + 60 * labels[:, None, None]
-        arrays |= {f"{split}_images": pixels.astype(np.uint8), f"{split}_labels": labels[:, None]}
-    path = tmp_path_factory.mktemp("images") / "images.npz"
-    np.savez(path, **arrays)
-    return path
-
-
-def experiment(images: Path, **settings: Any) -> ExperimentSpec:
-    tiny = {
-        "data.source": f"medmnist:{images}",
-        "data.image_size": 32,
-        "data.transforms": ["flip"],
-        "augment.kind": "none",
-        "model.feature_dim": 4,
-        "device.diff_method": "spsa",
-        "device.shots": 50,
-        "train.epochs": EPOCHS,
-        "train.batch_size": BATCH,
-        "train.learning_rate": 1e-3,
-        "train.schedule": "cosine",
-    }
-    return override(
-        ExperimentSpec(name="tiny"), tiny | {key.replace("__", "."): value for key, value in settings.items()}
-    )
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO())
-
-
-def metrics(run: Run) -> list[dict[str, str]]:
-    """`metrics.csv`, but for the seconds."""
-    with (run.path / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-
-
-def same_end(run: Run, other: Run) -> None:
-    """The best model, the state after the last epoch and the metrics are equal to the last bit."""
-    assert (run.path / "model.safetensors").read_bytes() == (other.path / "model.safetensors").read_bytes()
-    states = [read_checkpoint(each.last_checkpoint)["state_dict"] for each in (run, other)]
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert metrics(run) == metrics(other)
+    return write_images(tmp_path_factory.mktemp("images") / "images.npz")
 
 
 def local_jobs(patch: pytest.MonkeyPatch) -> list[str]:
@@ -186,57 +130,15 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch.setattr)
 
 
-def quick(put: Callable[[Any, str, Any], None]) -> None:
-    """Wait less between two questions to the service."""
-    for name, value in {"LOOKUPS": (0.0, 0.1, 0.2), "RETRY": (0.05, 0.2), "POLL": (0.05, 0.3)}.items():
-        put(runtime_jobs, name, value)
-
-
-def on_machine(images: Path, **settings: Any) -> ExperimentSpec:
-    machine = {"device__name": "qiskit.remote", "device__backend": "ibm_fez", "device__layout_seeds": 2}
-    return experiment(images, **(machine | settings))
-
-
-def work(environment: dict[str, str], images: Path, out: Path, dies: tuple[str, int] | None) -> None:
-    """What a process of its own does: train, or go on; it dies when the n-th of its jobs has reached a state."""
-    os.environ.update(environment)
-    torch.set_num_threads(1)
-    quick(setattr)
-    if dies is not None:
-        die(*dies)
-    if any(can_go_on(run) for run in list_runs(out)):
-        resume(open_run(root=out, incomplete=True).path, console=quiet())
-    else:
-        train(on_machine(images, train__epochs=1), out=out, console=quiet())
-
-
-def die(state: str, place: int) -> None:
-    """Kill this process as soon as the ledger has its n-th job in a state."""
-    reached: set[str] = set()
-
-    def watched(method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(self: Ledger, first: Any, *args: Any, **options: Any) -> Any:
-            answer = method(self, first, *args, **options)
-            rows = [answer] if isinstance(answer, JobRow) else first if isinstance(first, list) else []
-            reached.update(row.tag for row in rows if row.state == state)
-            if len(reached) >= place:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return answer
-
-        return call
-
-    for name in ("add", "claim", "set_state"):
-        setattr(Ledger, name, watched(getattr(Ledger, name)))
-
-
 def ran(emulator: RunningEmulator, before: dict[str, int]) -> dict[str, int]:
     return {name: emulator.counters()[name] - before[name] for name in ("accepted", "started", "completed")}
 
 
-def check_jobs(emulator: RunningEmulator, before: dict[str, int], run: Run) -> None:
-    """Every job of one epoch is in the ledger once, and ran once."""
+def check_jobs(emulator: RunningEmulator, before: dict[str, int], run: Run, *, circuits_a_image: int = 3) -> None:
+    """Every job of one epoch is in the ledger once, and ran once; spsa runs three circuits for an image."""
     rows = sorted(Ledger().find(), key=lambda row: row.created)
     assert [row.purpose for row in rows] == PURPOSES[: STEPS + 1]
+    assert [row.circuits for row in rows] == [*(circuits_a_image * n_images for n_images in (4, 4, 2)), N_VALIDATION]
     assert {row.run for row in rows} == {str(run.path)}
     assert {row.state for row in rows} == {"collected"}
     assert ran(emulator, before) == dict.fromkeys(("accepted", "started", "completed"), len(rows))
@@ -321,7 +223,7 @@ def test_a_training_that_stops_waiting_or_is_stopped_says_how_to_go_on(
 
     before = emulator.counters()
     device = device_file(tmp_path, timeout=0.5)
-    spec = on_machine(images, device__name=str(device), train__epochs=1)
+    spec = on_machine(images, device__name=str(device), device__diff_method="parameter-shift", train__epochs=1)
     emulator.set_faults(queue_seconds=1.2)
     with pytest.raises(
         QHybridError, match=r"^after . s job .* ibm_fez; .*; the training can go on with `qhybrid train"
@@ -346,7 +248,7 @@ def test_a_training_that_stops_waiting_or_is_stopped_says_how_to_go_on(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it after an interrupt
     emulator.set_faults(queue_seconds=0.0)
     resume(run.path, console=quiet())
-    check_jobs(emulator, before, run)
+    check_jobs(emulator, before, run, circuits_a_image=1 + 2 * 8)  # eight angles
     assert sessions() == [False] * 3
 
 
