@@ -18,6 +18,20 @@ def test_the_confusion_matrix_shows_counts_and_row_percentages() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["negative\n(n = 60)", "positive\n(n = 60)"]
 
 
+def test_the_head_says_on_what_it_was_evaluated() -> None:
+    on = "qhybrid.density, ibm_torino x0.5 (gates2q, thermal, readout), 3 x 1024 shots"
+    confusion = confusion_figure(np.array([[5, 1], [2, 4]]), ("a", "b"), "small, test split", on)
+    roc = roc_figure(np.array([0, 1, 1]), np.eye(2)[[0, 1, 0]], ("a", "b"), "small, test split", on, n=10)
+    for figure in (confusion, roc):
+        figure.canvas.draw()
+        (words,) = [text for text in figure.axes[0].texts if "ibm_torino" in text.get_text()]
+        assert " ".join(words.get_text().split()) == on
+        assert figure.axes[0].get_title(loc="left") == "small, test split"
+        (title,) = figure.axes[0].findobj(lambda each: getattr(each, "get_text", str)() == "small, test split")
+        assert words.get_window_extent().y1 <= title.get_window_extent().y0
+        assert words.get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_a_class_without_samples_is_drawn() -> None:
     figure = confusion_figure(np.array([[3, 0, 0], [0, 0, 0], [1, 0, 2]]), ("a", "b", "c"))
     assert "0\n0 %" in _texts(figure.axes[0])
@@ -48,4 +62,8 @@ def test_training_curves_mark_the_best_epoch(epochs: int, tmp_path: Path) -> Non
     figure = training_figure(log, "title")
     shown = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert f"best epoch ({min(epochs, 18)})" in shown
+    figure.canvas.draw()
+    ticks = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
+    assert ticks
+    assert all(tick.isdecimal() for tick in ticks)
     assert save_figure(figure, tmp_path / "training.png").stat().st_size > 5000

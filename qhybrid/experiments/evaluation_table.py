@@ -139,7 +139,8 @@ def _narrow_table(*, space: int = 1) -> Table:
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, space, 0, 0))
 
 
-def _title(evaluation: Evaluation) -> Text:
+def on_what(evaluation: Evaluation) -> str:
+    """Device, machine and shots, as in `qhybrid.density, ibm_torino, 3 x 1024 shots`."""
     on = evaluation.device.get("name", f"{evaluation.run.spec.model.head} head")
     machine = evaluation.noise.label if evaluation.noise else evaluation.device.get("machine")
     parts = [on, *([machine] if machine else [])]
@@ -147,8 +148,12 @@ def _title(evaluation: Evaluation) -> Text:
     if shots:
         times = f"{len(evaluation.repeats)} x " if evaluation.repeats else ""
         parts.append(f"{times}{shots} shots")
+    return ", ".join(parts)
+
+
+def _title(evaluation: Evaluation) -> Text:
     n_samples = len(evaluation.predictions.labels)
-    said = f"{evaluation.run.spec.name}: {evaluation.split} split (n = {n_samples}) on {', '.join(parts)}"
+    said = f"{evaluation.run.spec.name}: {evaluation.split} split (n = {n_samples}) on {on_what(evaluation)}"
     return Text(said, style="bold")
 
 

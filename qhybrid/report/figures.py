@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from qhybrid.experiments.evaluation_table import on_what
 from qhybrid.experiments.measurement import Evaluation
 from qhybrid.statistics import roc_band
 from qhybrid.storage import write_atomically
@@ -39,13 +41,16 @@ STYLE: dict[str, Any] = {
 }
 
 
-def confusion_figure(confusion: NDArray[np.int64], class_names: Sequence[str], title: str = "") -> Figure:
+def confusion_figure(
+    confusion: NDArray[np.int64], class_names: Sequence[str], title: str = "", subtitle: str = ""
+) -> Figure:
     """Draw a confusion matrix with counts and, per true class, percentages.
 
     Args:
         confusion: Counts, true class by predicted class, (C, C).
         class_names: One a class.
         title: Above the matrix.
+        subtitle: Between the two.
     """
     n_classes = len(class_names)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -75,7 +80,7 @@ def confusion_figure(confusion: NDArray[np.int64], class_names: Sequence[str], t
         axes.tick_params(which="both", length=0)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
-        axes.set_title(title)
+        _head(axes, title, subtitle, width=48)
     return figure
 
 
@@ -84,6 +89,7 @@ def roc_figure(
     probabilities: NDArray[np.float64],
     class_names: Sequence[str],
     title: str = "",
+    subtitle: str = "",
     *,
     n: int = 2000,
     seed: int = 0,
@@ -96,6 +102,7 @@ def roc_figure(
             rest, for the classes that occur.
         class_names: One a class.
         title: Above the curves.
+        subtitle: Between the two.
         n: Bootstrap draws.
         seed: Of the draws.
     """
@@ -141,7 +148,7 @@ def roc_figure(
         axes.set_ylabel("true-positive rate (sensitivity)")
         axes.grid(color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
-        axes.set_title(title)
+        _head(axes, title, subtitle, width=52)
         axes.legend(
             loc="lower right", handlelength=1.4, frameon=True, edgecolor="none", fontsize=9 if len(shown) <= 5 else 7
         )
@@ -165,11 +172,11 @@ def training_figure(log: Mapping[str, NDArray[np.float64]], title: str = "") -> 
         left.set_ylabel("cross entropy")
         right.set_ylabel("accuracy")
         left.set_ylim(bottom=0)
-        right.set_ylim(None, 1.01)
+        right.set_ylim(min(right.get_ylim()[0], 0.89), 1.01)
         for axes in (left, right):
             axes.set_xlabel("epoch")
             axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
             axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
             axes.set_axisbelow(True)
         left.legend(loc="best")
@@ -192,13 +199,23 @@ def draw_evaluation(evaluation: Evaluation) -> list[Path]:
     run = evaluation.run
     folder = run.path / "figures"
     names, predictions = run.class_names, evaluation.predictions
-    title = f"{run.spec.name}, {evaluation.split} split"
-    roc = roc_figure(predictions.labels, predictions.probabilities, names, title, seed=evaluation.seed)
+    title, on = f"{run.spec.name}, {evaluation.split} split", on_what(evaluation)
+    confusion = confusion_figure(evaluation.confusion, names, title, on)
+    roc = roc_figure(predictions.labels, predictions.probabilities, names, title, on, seed=evaluation.seed)
     return [
-        save_figure(confusion_figure(evaluation.confusion, names, title), folder / f"confusion-{evaluation.name}.png"),
+        save_figure(confusion, folder / f"confusion-{evaluation.name}.png"),
         save_figure(roc, folder / f"roc-{evaluation.name}.png"),
         save_figure(training_figure(run.training_log(), run.spec.name), folder / "training.png"),
     ]
+
+
+def _head(axes: Axes, title: str, subtitle: str, width: int) -> None:
+    """Write a title, and under it, in lines of so many characters, a subtitle."""
+    lines, size, space = wrap(subtitle, width), 9.0, STYLE["axes.titlepad"]
+    axes.set_title(title, pad=space + 1.5 * size * len(lines))
+    if lines:
+        axes.annotate("\n".join(lines), (0, 1), (0, space - 1), xycoords="axes fraction", textcoords="offset points",
+                      fontsize=size, color="#222222", va="bottom")  # fmt: skip
 
 
 def _curves(axes: Axes, log: Mapping[str, NDArray[np.float64]], quantity: str, best: int) -> None:
