@@ -25,7 +25,7 @@ TRANSPILE = {f"circuits/transpile{part}.py" for part in ("", "_cache", "_machine
 QISKIT = TRANSPILE | {
     "circuits/qasm.py", "devices/aer.py", "devices/aer_circuits.py", "layer.py", "bench_noise.py",
 } | {f"devices/runtime{part}.py" for part in ("", "_client", "_options", "_program", "_pubs", "_results")}  # fmt: skip
-PENNYLANE = {"devices/pennylane.py", "devices/pennylane_noise.py", "bench.py", "bench_noise.py"}
+PENNYLANE = {f"devices/pennylane{part}.py" for part in ("", "_noise", "_tapes")} | {"bench.py", "bench_noise.py"}
 """bench.py and bench_noise.py hold the rivals, which are PennyLane's own."""
 
 PUBLIC = [
