@@ -151,14 +151,18 @@ def test_a_batch_over_the_limits_becomes_the_fewest_jobs(
 
 
 @pytest.mark.parametrize("mode", ["batch", "session"])
-def test_batches_and_sessions_are_opened_once(emulator: RunningEmulator, circuit: Circuit, mode: str) -> None:
+def test_batches_and_sessions_are_opened_once_and_again_where_they_have_ended(
+    emulator: RunningEmulator, circuit: Circuit, mode: str
+) -> None:
     device = RuntimeDevice(backend="ibm_fez", mode=mode, layout_seeds=2, timeout=8.0)
     program = device.prepare(circuit)
-    for _ in range(2):
+    for ended in (False, False, True):
+        if ended:
+            device.client.close(device.client.backend("ibm_fez"), mode, str(device.ledger.find()[0].session_id))
         device.run(program, angles(circuit, 1), shots=10)
-    sessions = {row.session_id for row in device.ledger.find()}
-    assert len(sessions) == 1
-    assert None not in sessions
+    third, second, first = (row.session_id for row in device.ledger.find())
+    assert first == second != third
+    assert None not in (first, third)
     device.close()
 
 

@@ -179,7 +179,7 @@ class Client:
             tags: The job's tags.
             options: Of the primitive.
             mode: `job`, `batch` or `session`.
-            session_id: Of the session or batch to send it in; None: open one.
+            session_id: Of the session or batch to send it in; None, or where that takes no more jobs: open one.
             shots: Of each circuit; the PUBs of the sampler carry them, too.
 
         Returns:
@@ -190,6 +190,7 @@ class Client:
             where: Any = backend
             if mode != "job":
                 kind = Batch if mode == "batch" else Session
+                session_id = session_id if self._takes_jobs(session_id) else None
                 where = kind(backend, create_new=session_id is None)
                 if session_id is not None:
                     where._session_id = session_id
@@ -203,14 +204,24 @@ class Client:
             return job.job_id(), session_id
 
     def close(self, backend: Any, mode: str, session_id: str) -> None:
-        """Close a session or batch: its jobs end, new ones are refused."""
+        """Close a session or batch: its jobs go on to their end, new ones are refused."""
         with self._call("close the session"):
             where = (Batch if mode == "batch" else Session)(backend, create_new=False)
             where._session_id = session_id
             where.close()
 
-    def _of_job(self, job_id: str, what: str, ask: Any) -> Any:
-        """Ask in every instance of the account for a job."""
+    def _takes_jobs(self, session_id: str | None) -> bool:
+        """Whether a session or batch is open: each ends at its longest time, whoever uses it."""
+        if session_id is None:
+            return False
+        try:
+            details = self._of_job(session_id, "ask for the session", lambda api: api.session_details(session_id))
+        except Missing:
+            return False
+        return bool(details["accepting_jobs"])
+
+    def _of_job(self, identity: str, what: str, ask: Any) -> Any:
+        """Ask in every instance of the account for a job or session."""
         with self._call(what):
             for api in self._apis():
                 try:
@@ -218,7 +229,7 @@ class Client:
                 except Exception as error:
                     if _status(error) != 404:
                         raise
-        raise Missing(f"IBM does not know the job {job_id}")
+        raise Missing(f"IBM does not know the job or session {identity}")
 
     def _open(self) -> QiskitRuntimeService:
         if self._service is None:
