@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from tiny_training import write_images
 
 from qhybrid.errors import InputError, Interrupted
 from qhybrid.experiments.evaluation import evaluate
@@ -20,15 +21,7 @@ from qhybrid.noise_models.spec import load_noise_model
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for split, count in (("train", 8), ("val", 4), ("test", 4)):
-        labels = np.arange(count) % 2
-        pixels = rng.integers(0, 120, size=(count, 28, 28)) + 60 * labels[:, None, None]
-        arrays |= {f"{split}_images": pixels.astype(np.uint8), f"{split}_labels": labels[:, None]}
-    path = tmp_path_factory.mktemp("images") / "images.npz"
-    np.savez(path, **arrays)
-    return path
+    return write_images(tmp_path_factory.mktemp("images") / "images.npz", 8, 4)
 
 
 def _spec(images: Path, **settings: Any) -> ExperimentSpec:

@@ -35,11 +35,11 @@ PURPOSES = [
 """The jobs of a whole training, in order."""
 
 
-def write_images(path: Path) -> Path:
+def write_images(path: Path, n_training: int = N_TRAINING, n_validation: int = N_VALIDATION) -> Path:
     """A MedMNIST file of tiny images, darker or brighter by class."""
     rng = np.random.default_rng(0)
     arrays = {}
-    for split, count in (("train", N_TRAINING), ("val", N_VALIDATION), ("test", 4)):
+    for split, count in (("train", n_training), ("val", n_validation), ("test", 4)):
         labels = np.arange(count) % 2
         pixels = rng.integers(0, 120, size=(count, 28, 28)) + 60 * labels[:, None, None]
         arrays |= {f"{split}_images": pixels.astype(np.uint8), f"{split}_labels": labels[:, None]}
