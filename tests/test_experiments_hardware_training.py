@@ -203,7 +203,7 @@ def test_a_process_killed_at_any_moment_loses_and_doubles_nothing(
 ) -> None:
     draw = random.Random(seed)
     emulator.set_faults(queue_seconds=draw.uniform(0.0, 0.5))
-    killed(processes, emulator, images, tmp_path / "runs", [draw.uniform(0.5, 4.0) for _ in range(4)])
+    killed(processes, emulator, images, tmp_path / "runs", [draw.uniform(0.3, 2.5) for _ in range(4)])
     emulator.set_faults(queue_seconds=0.0)
 
 

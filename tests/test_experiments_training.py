@@ -18,7 +18,7 @@ from qhybrid.errors import InputError, Interrupted, QHybridError
 from qhybrid.experiments.batches import EpochOrder, TrainingImages
 from qhybrid.experiments.checkpoints import read_checkpoint
 from qhybrid.experiments.model import build_classifier
-from qhybrid.experiments.runs import Run, open_run
+from qhybrid.experiments.runs import Run, create_run, open_run
 from qhybrid.experiments.spec import ExperimentSpec, experiment_toml, override
 from qhybrid.experiments.training import resume, train
 from qhybrid.experiments.training_module import TrainingModule
@@ -115,7 +115,7 @@ def test_one_epoch_ends_in_the_same_loss_on_every_device(images: Images, tmp_pat
 def test_an_interrupted_training_resumed_equals_one_that_was_not(
     images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shots: int | None
 ) -> None:
-    spec = _spec(images(), train__epochs=3, **({"device__shots": shots} if shots else {}))
+    spec = _spec(images(), train__epochs=3, **({"device__shots": shots, "train__workers": 1} if shots else {}))
     whole, _ = _train(spec, tmp_path / "whole")
     step = TrainingModule.training_step
 
@@ -261,6 +261,12 @@ def test_a_run_whose_images_changed_is_not_resumed(images: Images, tmp_path: Pat
     np.savez(path, **arrays)
     with pytest.raises(InputError, match="have changed since it began"):
         resume(run.path, console=Console(file=io.StringIO()))
+
+
+def test_a_run_that_had_not_begun_is_not_resumed(images: Images, tmp_path: Path) -> None:
+    run = create_run(_spec(images()), tmp_path)
+    with pytest.raises(InputError, match="cannot be resumed: it had not begun: start again with `qhybrid train tiny`"):
+        resume(run.path)
 
 
 def test_a_damaged_checkpoint_is_named_and_never_unpickled(images: Images, tmp_path: Path) -> None:

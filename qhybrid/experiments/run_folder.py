@@ -87,7 +87,7 @@ class Run:
 
     @property
     def last_checkpoint(self) -> Path:
-        """State after the last finished epoch, for resuming."""
+        """Last state of the training, for resuming: after an epoch, on a device that sends jobs after a step."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
