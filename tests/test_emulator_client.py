@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from loopback import emulated
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import ClassicalRegister, Parameter, QuantumRegister
 from qiskit.providers.exceptions import QiskitBackendNotFoundError
@@ -24,7 +25,7 @@ from qiskit_ibm_runtime import (
 )
 from qiskit_ibm_runtime.fake_provider import FakeBrisbane, FakeManilaV2
 
-from qhybrid.emulator.running import RunningEmulator, running_emulator
+from qhybrid.emulator.running import RunningEmulator
 
 pytestmark = pytest.mark.filterwarnings("ignore:The RuntimeOptions class is deprecated")  # the client's own
 A = Parameter("a")
@@ -33,12 +34,7 @@ ANGLES = np.array([[0.3], [1.1], [2.4]])
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[RunningEmulator]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        running_emulator(backends=["ibm_brisbane", "FakeManila"], seed=7) as running,
-    ):
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
+    with emulated(backends=["ibm_brisbane", "FakeManila"], seed=7) as running:
         yield running
 
 
@@ -242,12 +238,8 @@ def test_batches_run_and_sessions_need_another_plan(backend: IBMBackend, isa: Qu
         Session(backend)
 
 
-def test_sessions_on_the_premium_plan(
-    monkeypatch: pytest.MonkeyPatch, isa: QuantumCircuit, emulator: RunningEmulator
-) -> None:
-    with running_emulator(backends=["ibm_brisbane"], plan="premium") as premium:
-        for name, value in premium.environment.items():
-            monkeypatch.setenv(name, value)
+def test_sessions_on_the_premium_plan(isa: QuantumCircuit, emulator: RunningEmulator) -> None:
+    with emulated(backends=["ibm_brisbane"], plan="premium"):
         machine = QiskitRuntimeService().backend("ibm_brisbane")
         with Session(machine) as session:
             SamplerV2(session).run([(isa, [0.1], 10)]).result()

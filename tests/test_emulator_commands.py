@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from command_line import runner
+from loopback import emulated
 
-from qhybrid.emulator.running import running_emulator
 from qhybrid.noise_models.spec import load_noise_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:The RuntimeOptions class is deprecated")  # the client's own
@@ -16,9 +16,7 @@ def test_a_live_calibration_is_pulled_and_estimated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = runner(monkeypatch, capfd, tmp_path)
-    with running_emulator(backends=["ibm_torino"], state=tmp_path / "state") as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
+    with emulated(backends=["ibm_torino"], state=tmp_path / "state") as running:
         pulled = command("noise", "pull", "ibm_torino")
         live = command("estimate", "angle_4q", "--backend", "ibm_torino", "--layout-seeds", "2", "--json")
         unknown = command("estimate", "angle_4q", "--backend", "ibm_turino")

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import requests
 from cryptography.x509 import load_pem_x509_certificate
+from loopback import emulated
 from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import (
     IBMBackend,
@@ -39,10 +40,8 @@ MACHINE = "ibmq_manila"
 
 
 @pytest.fixture
-def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
-    with running_emulator(backends=["FakeManila"], state=tmp_path / "state") as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
+def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
+    with emulated(backends=["FakeManila"], state=tmp_path / "state") as running:
         yield running
 
 
