@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import emulated
 from tiny_training import (
     N_VALIDATION,
     PURPOSES,
@@ -29,7 +30,7 @@ from tiny_training import (
 from qhybrid.devices.base import Estimates
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.statevector import StatevectorDevice
-from qhybrid.emulator.running import RunningEmulator, running_emulator
+from qhybrid.emulator.running import RunningEmulator
 from qhybrid.errors import InputError, Interrupted, QHybridError
 from qhybrid.experiments.runs import Run, open_run
 from qhybrid.experiments.training import resume, train
@@ -113,14 +114,8 @@ def test_a_training_interrupted_in_any_step_and_resumed_equals_one_that_was_not(
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        running_emulator(
-            backends=["ibm_fez"], seed=7, plan="premium", state=tmp_path_factory.mktemp("emulator")
-        ) as running,
-    ):
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
+    state = tmp_path_factory.mktemp("emulator")
+    with emulated(backends=["ibm_fez"], seed=7, plan="premium", state=state) as running:
         yield running
 
 
