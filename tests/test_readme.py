@@ -10,11 +10,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import Answer, runner
+
+from qhybrid.emulator.running import running_emulator
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -49,6 +52,20 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def account(workplace: Path) -> Iterator[dict[str, str]]:
+    """The loopback QPU in place of IBM, and an account saved as the README says; what the client finds both by."""
+    (block,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    with running_emulator(backends=["ibm_fez"], state=workplace / "emulator") as running:
+        named = running.environment
+        own = {name: value for name, value in named.items() if not name.startswith("QISKIT_IBM")}
+        block = block.replace("YOUR API KEY", named["QISKIT_IBM_TOKEN"])
+        block = block.replace("YOUR INSTANCE", named["QISKIT_IBM_INSTANCE"])
+        own["HOME"] = str(workplace / "home")
+        subprocess.run([sys.executable, "-c", block], env=os.environ | own, check=True)
+        yield own
+
+
 def needs_shared_data(command: str) -> bool:
     return "pneumoniamnist" in command or "stenosis" in command
 
@@ -59,14 +76,18 @@ def in_a_process(words: list[str], workplace: Path) -> Answer:
     shown = subprocess.run(
         [str(programs / words[0]), *words[1:]],
         cwd=workplace, capture_output=True, text=True, timeout=300, check=False,
-        env=os.environ | {"PATH": path, "QHYBRID_DATA": str(workplace / "data")},
+        env=os.environ | {"PATH": path},
     )  # fmt: skip
     return Answer(shown.returncode, shown.stdout, shown.stderr)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_readme_runs(
-    command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    command: str,
+    workplace: Path,
+    account: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     if needs_shared_data(command) and not SHARED.is_dir():
         pytest.skip(
@@ -78,17 +99,27 @@ def test_every_command_of_the_readme_runs(
         assert {"demo": "qhybrid train --device lightning.qubit", "test": "-m pytest"}[words[1]] in planned
         return
     if "RUN" in words:
-        words[words.index("RUN")] = str(sorted((workplace / "runs" / "stenosis").iterdir())[-1])
-    if words[1] == "train":
+        experiment = "stenosis" if words[1] == "predict" else "quickstart"
+        words[words.index("RUN")] = str(sorted((workplace / "runs" / experiment).iterdir())[-1])
+    on_machine = ("--backend" in words and words[1] != "emulator") or words[1] == "jobs"
+    if words[1] == "submit":
+        words += ["--yes"]
+    elif "emulator" in words and "train" in words:
+        words += SMALL + FEW
+    elif words[1] == "train":
         words += SMALL + ([] if "--data" in words else FEW)
     elif words[1:3] == ["data", "preview"]:
         words += FEW
     elif words[1] == "bench":
         words += ["--circuits", "angle_4q", "--repeats", "1"]
         words += ["--evaluation-size", "4", "--batch-size", "1"] if "--noise" in words else []
+    monkeypatch.setenv("QHYBRID_DATA", str(workplace / "data"))
+    if on_machine:
+        for name, value in account.items():
+            monkeypatch.setenv(name, value)
     shown = (
         in_a_process(words, workplace)
-        if words[1] in ("train", "emulator", "bench", "doctor")
+        if words[1] in ("train", "emulator", "bench", "doctor") or on_machine
         else runner(monkeypatch, capfd, workplace)(*words[1:])
     )
     assert shown.returncode == 0, shown.stderr
