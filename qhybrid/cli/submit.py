@@ -94,8 +94,13 @@ def _check(submission: "Submission", estimate: "RuntimeEstimate", *, max_seconds
 
 def _ask(estimate: "RuntimeEstimate") -> None:
     """Ask on a terminal; a script must say --yes."""
-    from qhybrid.errors import InputError
+    from qhybrid.errors import InputError, Interrupted
 
     if not sys.stdin.isatty():
         raise InputError("nothing was sent: a script must say --yes")
-    typer.confirm(f"Send it to {estimate.machine}?", abort=True, err=True)
+    try:
+        sure = typer.confirm(f"Send it to {estimate.machine}?", err=True)
+    except typer.Abort:  # Ctrl-C
+        sure = False
+    if not sure:
+        raise Interrupted("nothing was sent")
