@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qhybrid.devices import runtime_jobs
 from qhybrid.emulator.running import RunningEmulator, running_emulator
 
 
@@ -16,3 +18,10 @@ def emulated(**options: Any) -> Iterator[RunningEmulator]:
         for name, value in running.environment.items():
             patch.setenv(name, value)
         yield running
+
+
+def in_haste(patch: pytest.MonkeyPatch, data: Path) -> None:
+    """A ledger of the test's own in the folder `data`, and short pauses between looks and attempts."""
+    patch.setenv("QHYBRID_DATA", str(data))
+    patch.setattr(runtime_jobs, "LOOKUPS", (0.0, 0.1, 0.2))
+    patch.setattr(runtime_jobs, "RETRY", (0.05, 0.2))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from loopback import emulated, in_haste
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.spec import load_circuit
@@ -23,26 +24,19 @@ from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime import RuntimeDevice
 from qhybrid.devices.runtime_client import Unreachable
 from qhybrid.devices.runtime_jobs import Job, StillRunning, collect
-from qhybrid.emulator.running import RunningEmulator, running_emulator
+from qhybrid.emulator.running import RunningEmulator
 from qhybrid.errors import QHybridError
 
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        running_emulator(backends=["ibm_fez"], seed=7, state=tmp_path_factory.mktemp("emulator")) as running,
-    ):
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
+    with emulated(backends=["ibm_fez"], seed=7, state=tmp_path_factory.mktemp("emulator")) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
 def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QHYBRID_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(runtime_jobs, "LOOKUPS", (0.0, 0.1, 0.2))
-    monkeypatch.setattr(runtime_jobs, "RETRY", (0.05, 0.2))
+    in_haste(monkeypatch, tmp_path / "data")
 
 
 @pytest.fixture(scope="module")
