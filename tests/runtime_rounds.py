@@ -28,7 +28,7 @@ from qhybrid.noise_models.spec import load_noise_model
 N_ROUNDS = 20
 SHOTS = 1000
 SIGMAS = 5.0
-WAIT = 60.0
+WAIT = 180.0
 """Seconds in which a job must have ended."""
 ANGLES = [[0.3, 0.8, 1.3, 1.8, 0.5, 1.0, 1.5, 0.7], [1.1, 0.6, 2.0, 1.2, 0.9, 1.4, 0.4, 1.6]]
 

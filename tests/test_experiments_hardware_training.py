@@ -139,21 +139,24 @@ def check_jobs(emulator: RunningEmulator, before: dict[str, int], run: Run, *, c
     assert ran(emulator, before) == dict.fromkeys(("accepted", "started", "completed"), len(rows))
 
 
-def killed(
-    processes: Any, emulator: RunningEmulator, images: Path, out: Path, deaths: list[tuple[str, int] | float]
-) -> None:
-    """Train, killed at states of the ledger or after seconds, and go on each time in a new process until the end."""
+Death = tuple[str, int] | tuple[int, float]
+"""At a state of the n-th job that has it; or after so many rows of the ledger and seconds."""
+
+
+def killed(processes: Any, emulator: RunningEmulator, images: Path, out: Path, deaths: list[Death]) -> None:
+    """Train, killed again and again, and go on each time in a new process until the end."""
     before = emulator.counters()
     for death in [*deaths, None]:
-        at_state = death if isinstance(death, tuple) else None
+        at_state = death if death is not None and isinstance(death[0], str) else None
         process = processes.Process(target=work, args=(dict(os.environ), images, out, at_state))
         process.start()
-        process.join(death if isinstance(death, float) else None)
-        process.kill()
+        if death is not None and at_state is None:
+            while process.is_alive() and len(Ledger().find()) < int(death[0]):
+                time.sleep(0.02)
+            process.join(death[1])
+            process.kill()
         process.join()
-        assert process.exitcode in (0, -signal.SIGKILL)
-        if at_state is not None:
-            assert process.exitcode == -signal.SIGKILL
+        assert process.exitcode in ((-signal.SIGKILL,) if at_state else (0,) if death is None else (0, -signal.SIGKILL))
     run = open_run(root=out)
     check_jobs(emulator, before, run)
     # All over again with the results that the ledger has: what a training without interruption makes of them.
@@ -184,7 +187,7 @@ def killed(
     ids=str,
 )
 def test_a_process_killed_at_a_state_of_a_job_loses_and_doubles_nothing(
-    processes: Any, emulator: RunningEmulator, images: Path, tmp_path: Path, deaths: list[tuple[str, int] | float]
+    processes: Any, emulator: RunningEmulator, images: Path, tmp_path: Path, deaths: list[Death]
 ) -> None:
     emulator.set_faults(run_seconds=0.5 if "running" in str(deaths) else 0.0)
     killed(processes, emulator, images, tmp_path / "runs", deaths)
@@ -198,7 +201,8 @@ def test_a_process_killed_at_any_moment_loses_and_doubles_nothing(
 ) -> None:
     draw = random.Random(seed)
     emulator.set_faults(queue_seconds=draw.uniform(0.0, 0.5))
-    killed(processes, emulator, images, tmp_path / "runs", [draw.uniform(0.3, 2.5) for _ in range(4)])
+    places = sorted(draw.randint(0, STEPS + 1) for _ in range(4))
+    killed(processes, emulator, images, tmp_path / "runs", [(place, draw.uniform(0.0, 1.5)) for place in places])
     emulator.set_faults(queue_seconds=0.0)
 
 
