@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aer_devices import rotated
 from dense_simulation import circuit_of, circuits, expectations, random_rows
+from full_noise import MACHINES, SMALL, independent_values
 from hypothesis import given, settings
-from test_devices_aer import MACHINES, SMALL, independent_values, rotated
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.observables import measurement_bases
