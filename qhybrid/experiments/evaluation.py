@@ -61,9 +61,10 @@ def evaluate(
     if head.layer is not None:
         warn_of_lost_signal(head.layer, console)
         if head.layer.device.capabilities.asynchronous:
-            from qhybrid.experiments.hardware import Submission
+            from qhybrid.experiments.hardware import Submission, is_machine
 
-            return Submission.of(run, head, split=split, limit=limit, repeats=repeats, seed=seed).evaluate(console)
+            if is_machine(head.layer.device):
+                return Submission.of(run, head, split=split, limit=limit, repeats=repeats, seed=seed).evaluate(console)
     predictions, timings = predict_split(head, stored, repeats=repeats)
     on = "classical" if head.layer is None else layer_name(head.layer)
     evaluation = measure(

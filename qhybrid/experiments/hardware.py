@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from qhybrid.circuits.isa import IsaReport, verdict, worst
-from qhybrid.devices.base import Estimates
+from qhybrid.devices.base import Device, Estimates
 from qhybrid.devices.job_row import OPEN, JobRow
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime import Job, RuntimeDevice
@@ -172,6 +172,11 @@ class Submission:
     @property
     def _run_name(self) -> str:
         return str(self.run.path.resolve())
+
+
+def is_machine(device: Device) -> bool:
+    """Whether a device keeps its jobs in the ledger."""
+    return isinstance(device, RuntimeDevice)
 
 
 def evaluate_job(
