@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from loopback import in_haste
 
 from qhybrid.circuits.spec import load_circuit
-from qhybrid.devices import runtime_jobs
 from qhybrid.devices.base import Estimates, Program
 from qhybrid.devices.job_row import JobRow
 from qhybrid.devices.jobs import Ledger
@@ -22,7 +22,7 @@ from qhybrid.devices.runtime_jobs import Job, collect
 from qhybrid.devices.runtime_results import estimates
 from qhybrid.devices.spec import load_device
 from qhybrid.emulator.faults import Faults
-from qhybrid.emulator.running import RunningEmulator, running_emulator
+from qhybrid.emulator.running import RunningEmulator
 from qhybrid.noise_models.spec import load_noise_model
 
 N_ROUNDS = 20
@@ -37,18 +37,6 @@ def rounds(*, quick: int = 1) -> pytest.MarkDecorator:
     """Seeds 0 to 19 as `seed`; all but the first few run with the slow tests."""
     seeds = [pytest.param(seed, marks=[pytest.mark.slow] if seed >= quick else []) for seed in range(N_ROUNDS)]
     return pytest.mark.parametrize("seed", seeds, ids=lambda seed: f"seed{seed}")
-
-
-@contextmanager
-def emulated(state: Path, **options: Any) -> Iterator[RunningEmulator]:
-    """An emulator of ibm_fez and the environment that leads the client to it."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        running_emulator(backends=["ibm_fez"], seed=7, state=state, **options) as running,
-    ):
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
-        yield running
 
 
 def ran(emulator: RunningEmulator, before: dict[str, int]) -> dict[str, int]:
@@ -77,7 +65,7 @@ class Stand:
     exact: torch.Tensor
 
     @classmethod
-    def set_up(cls, emulator: RunningEmulator) -> "Stand":
+    def of(cls, emulator: RunningEmulator) -> "Stand":
         device = RuntimeDevice(backend="ibm_fez", layout_seeds=2)
         return cls(emulator, device, device.prepare(load_circuit("angle_4q")), exact_values())
 
@@ -85,9 +73,7 @@ class Stand:
     def round(self, seed: int, folder: Path) -> Iterator["Round"]:
         """One round with a ledger of its own; its faults end with it."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("QHYBRID_DATA", str(folder))
-            patch.setattr(runtime_jobs, "LOOKUPS", (0.0, 0.1, 0.2))
-            patch.setattr(runtime_jobs, "RETRY", (0.05, 0.2))
+            in_haste(patch, folder)
             self.device.ledger = Ledger()
             here = Round(self, random.Random(seed), self.emulator.counters())
             try:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loopback import emulated
 from runtime_child import STEPS
-from runtime_rounds import WAIT, Round, Stand, emulated, rounds
+from runtime_rounds import WAIT, Round, Stand, rounds
 
 from qhybrid.devices import runtime_jobs
 from qhybrid.devices.runtime_client import Client, Unreachable
@@ -20,9 +21,9 @@ POSTING = "posting"
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    with emulated(tmp_path_factory.mktemp("emulator")) as emulator:
-        yield Stand.set_up(emulator)
+def stand() -> Iterator[Stand]:
+    with emulated(backends=["ibm_fez"], seed=7) as emulator:
+        yield Stand.of(emulator)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_a_process_that_submits_is_killed(here: Round, seed: int) -> None:
     survived(here, may_be_none=step == "circuits.qpy")
 
 
-@rounds()
+@rounds(quick=0)
 def test_a_process_that_collects_is_killed(here: Round, seed: int) -> None:
     """It takes up a job that another one could not send."""
     here.emulator.stop()
@@ -117,6 +118,15 @@ def test_a_process_that_collects_is_killed(here: Round, seed: int) -> None:
     steps = KILLS[2:]
     killed(here, "collect", steps[(5 + 4 * seed) % len(steps)], exactly=seed < len(steps))
     survived(here)
+
+
+@rounds(quick=0)
+def test_a_process_is_killed_at_any_moment(here: Round, seed: int) -> None:
+    child = Child()
+    child.tell("submit")
+    time.sleep(here.draw.uniform(0, 3.0))
+    child.end()
+    survived(here, may_be_none=True)
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from runtime_rounds import Round, Stand, emulated, rounds
+from loopback import emulated
+from runtime_rounds import Round, Stand, rounds
 
 from qhybrid.devices import jobs
 from qhybrid.devices.runtime_jobs import Job, collect
@@ -19,9 +20,9 @@ from qhybrid.errors import QHybridError
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    with emulated(tmp_path_factory.mktemp("emulator")) as emulator:
-        yield Stand.set_up(emulator)
+def stand() -> Iterator[Stand]:
+    with emulated(backends=["ibm_fez"], seed=7) as emulator:
+        yield Stand.of(emulator)
 
 
 @pytest.fixture
@@ -111,7 +112,9 @@ def test_connections_are_closed_without_an_answer(here: Round, seed: int) -> Non
 @rounds()
 def test_the_token_expires(here: Round, seed: int) -> None:
     """That of the round before has, so that the job is refused at first; a new one does while it is waited for."""
-    here.emulator.set_faults(token_seconds=here.draw.uniform(1.0, 2.0), queue_seconds=here.draw.uniform(1.0, 3.0))
+    here.emulator.set_faults(
+        token_seconds=here.draw.uniform(1.0, 2.0), queue_seconds=here.draw.uniform(1.0, 3.0 if seed else 1.5)
+    )
     time.sleep(1.0)
     job = here.submit()
     assert here.ran()["unauthorized"] > 0
@@ -139,6 +142,22 @@ def test_the_server_is_restarted(here: Round, seed: int) -> None:
         slow_results=draw.uniform(0, 0.3),
     )
     here.later(1.2, here.emulator.restart)
+    here.finish(here.submit(), restarted=True)
+
+
+@rounds(quick=0)
+def test_several_faults_at_once(here: Round, seed: int) -> None:
+    draw = here.draw
+    here.emulator.set_faults(
+        drop_submit=draw.choice([0, 1, 2]),
+        errors=draw.randint(1, 20),
+        errors_on=draw.choice(PLACES),
+        rate_limit=draw.randint(0, 3),
+        truncate_silently=draw.randint(0, 2),
+        slow_submit=draw.uniform(0, 0.3),
+        queue_seconds=draw.uniform(0, 0.5),
+    )
+    here.later(2.0, here.emulator.restart)
     here.finish(here.submit(), restarted=True)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import emulated
 from qiskit_ibm_runtime import QiskitRuntimeService
-from runtime_rounds import SHOTS, Stand, angles, emulated
+from runtime_rounds import SHOTS, Stand, angles
 
 from qhybrid.devices import jobs, runtime_jobs
 from qhybrid.devices.runtime import RuntimeDevice
@@ -29,7 +30,7 @@ BEARERS: set[str] = set()
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def stand() -> Iterator[Stand]:
     issue = Account.token
 
     def issued(account: Account, api_key: str) -> dict[str, Any] | None:
@@ -39,10 +40,10 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
     with (
         pytest.MonkeyPatch.context() as patch,
-        emulated(tmp_path_factory.mktemp("emulator"), api_key=TOKEN) as emulator,
+        emulated(backends=["ibm_fez"], seed=7, api_key=TOKEN) as emulator,
     ):
         patch.setattr(Account, "token", issued)
-        yield Stand.set_up(emulator)
+        yield Stand.of(emulator)
 
 
 @pytest.fixture(params=["environment", "account file"])
