@@ -1,11 +1,13 @@
-"""A process that sends and collects, and can be stopped between any two of its steps to be killed there.
+"""Processes that send and collect, and can be stopped between any two of their steps to be killed there.
 
-Arguments: the steps at which to stop. Every line of standard input is an order and a ledger's folder: `submit`,
-`collect`, or `all` (collect whatever there is, again and again until the job has ended). It answers `ready` and `done`,
-and at a stop the step's name; there, another line lets it go on.
+Every line of standard input is an order, a step to stop at and a ledger's folder. The order is `submit`, `collect`, or
+`all`: collect whatever there is, again and again until the job has ended. A process of its own carries it out, forked
+from this one, which has done the imports. It says its id, at the stop the step, where another line lets it go on, and
+in the end `over`, dead or alive.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +30,12 @@ STEPS = (
 service has answered; fetched: so it has with the result, which is not saved; result.json: it is saved; the others:
 states of the row."""
 
+STOP = [""]
+"""Where the process that is forked next is to stop."""
+
 
 def stopped_after(owner: Any, name: str, step: Callable[..., str]) -> None:
-    """Let a function stop when it has done its work.
+    """Let a function stop when it has done its work, in a process that is to stop there.
 
     Args:
         owner: Class or module that has it.
@@ -41,8 +46,8 @@ def stopped_after(owner: Any, name: str, step: Callable[..., str]) -> None:
 
     def stopping(*arguments: Any, **options: Any) -> Any:
         found = function(*arguments, **options)
-        if step(*arguments) in sys.argv[1:]:
-            print(step(*arguments), flush=True)
+        if step(*arguments) == STOP[0]:
+            print(STOP[0], flush=True)
             sys.stdin.readline()
         return found
 
@@ -59,18 +64,27 @@ def main() -> None:
     stopped_after(Client, "result", lambda *_: "fetched")
     print("ready", flush=True)
     while line := sys.stdin.readline().strip():
-        order, _, folder = line.partition(" ")
-        ledger = Ledger(Path(folder) if folder else None)
-        if order == "submit":
-            device = RuntimeDevice(backend="ibm_fez", layout_seeds=2)
-            device.submit(device.prepare(load_circuit("angle_4q")), angles(), shots=SHOTS).result()
-        elif order == "collect":
-            collect(ledger.find()[0], ledger, timeout=None)
-        while order == "all" and (not ledger.find() or ledger.find(states=OPEN)):
-            for row in ledger.find(states=OPEN):
-                with contextlib.suppress(StillRunning):
-                    collect(row, ledger)
-        print("done", flush=True)
+        order, STOP[0], folder = line.split(maxsplit=2)
+        process = os.fork()
+        if not process:
+            print(os.getpid(), flush=True)
+            carry_out(order, Ledger(Path(folder)))
+            os._exit(0)
+        os.waitpid(process, 0)
+        print("over", flush=True)
+
+
+def carry_out(order: str, ledger: Ledger) -> None:
+    if order == "submit":
+        device = RuntimeDevice(backend="ibm_fez", layout_seeds=2)
+        device.ledger = ledger
+        device.submit(device.prepare(load_circuit("angle_4q")), angles(), shots=SHOTS).result()
+    elif order == "collect":
+        collect(ledger.find()[0], ledger, timeout=None)
+    while order == "all" and (not ledger.find() or ledger.find(states=OPEN)):
+        for row in ledger.find(states=OPEN):
+            with contextlib.suppress(StillRunning):
+                collect(row, ledger)
 
 
 if __name__ == "__main__":

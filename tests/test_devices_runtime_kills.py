@@ -1,10 +1,12 @@
 """Processes that are killed at every step of a job, and several that are at work on one: it runs once, none is lost."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,16 +37,21 @@ def here(stand: Stand, seed: int, tmp_path: Path) -> Iterator[Round]:
 class Child:
     """`runtime_child.py`, with what it says and hears."""
 
-    def __init__(self, *steps: str) -> None:
+    def __init__(self) -> None:
         script = Path(__file__).with_name("runtime_child.py")
         self.process = subprocess.Popen(
-            [sys.executable, script, *steps], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self.hears() == "ready"
 
-    def tell(self, order: str) -> None:
+    def tell(self, order: str, folder: Path, step: str = "-") -> int:
+        """Have an order carried out; returns the process that does it."""
+        self.say(f"{order} {step} {folder}")
+        return int(self.hears())
+
+    def say(self, line: str) -> None:
         assert self.process.stdin is not None
-        print(order, file=self.process.stdin, flush=True)
+        print(line, file=self.process.stdin, flush=True)
 
     def hears(self) -> str:
         assert self.process.stdout is not None
@@ -55,7 +62,14 @@ class Child:
         self.process.communicate()
 
 
-def killed(here: Round, order: str, step: str, *, exactly: bool) -> None:
+@pytest.fixture(scope="module")
+def child(stand: Stand) -> Iterator[Child]:
+    started = Child()
+    yield started
+    started.end()
+
+
+def killed(here: Round, child: Child, order: str, step: str, *, exactly: bool) -> None:
     """Kill a process at a step, or some time after it."""
     posting = step == POSTING
     here.emulator.set_faults(
@@ -63,20 +77,20 @@ def killed(here: Round, order: str, step: str, *, exactly: bool) -> None:
         run_seconds=here.draw.uniform(0.4, 0.6),
         slow_submit=0.5 if posting else 0.0,
     )
-    child = Child(step)
-    try:
-        child.tell(order)
-        if posting:
-            while here.emulator.counters()["accepted"] == here.before["accepted"]:
-                time.sleep(0.001)
-        else:
-            assert child.hears() == step
-            if not exactly:
-                child.tell("go on")
+    accepted = here.emulator.counters()["accepted"]
+    process = child.tell(order, here.ledger.folder, step)
+    if posting:
+        while here.emulator.counters()["accepted"] == accepted:
+            time.sleep(0.001)
+    else:
+        assert child.hears() == step
         if not exactly:
-            time.sleep(here.draw.uniform(0, 0.3))
-    finally:
-        child.end()
+            child.say("go on")
+    if not exactly:
+        time.sleep(here.draw.uniform(0, 0.3))
+    with suppress(ProcessLookupError):  # it may have come to its end
+        os.kill(process, signal.SIGKILL)
+    assert child.hears() == "over"
 
 
 def survived(here: Round, *, may_be_none: bool = False) -> None:
@@ -101,50 +115,43 @@ KILLS = [*STEPS, POSTING]
 
 
 @rounds()
-def test_a_process_that_submits_is_killed(here: Round, seed: int) -> None:
+def test_a_process_that_submits_is_killed(here: Round, seed: int, child: Child) -> None:
     """Each step twice: at it, and a little later."""
     first = KILLS.index("claimed")  # the ordinary tests see those that are hardest
     step = KILLS[(first + 8 * seed) % len(KILLS)]
-    killed(here, "submit", step, exactly=seed < len(KILLS))
+    killed(here, child, "submit", step, exactly=seed < len(KILLS))
     survived(here, may_be_none=step == "circuits.qpy")
 
 
 @rounds(quick=0)
-def test_a_process_that_collects_is_killed(here: Round, seed: int) -> None:
+def test_a_process_that_collects_is_killed(here: Round, seed: int, child: Child) -> None:
     """It takes up a job that another one could not send."""
     here.emulator.stop()
     not_sent(here)
     here.emulator.restart()
     steps = KILLS[2:]
-    killed(here, "collect", steps[(5 + 4 * seed) % len(steps)], exactly=seed < len(steps))
+    killed(here, child, "collect", steps[(5 + 4 * seed) % len(steps)], exactly=seed < len(steps))
     survived(here)
 
 
 @rounds(quick=0)
-def test_a_process_is_killed_at_any_moment(here: Round, seed: int) -> None:
-    child = Child()
-    child.tell("submit")
-    time.sleep(here.draw.uniform(0, 3.0))
-    child.end()
+def test_a_process_is_killed_at_any_moment(here: Round, seed: int, child: Child) -> None:
+    process = child.tell("submit", here.ledger.folder)
+    time.sleep(here.draw.uniform(0, 1.5))
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    assert child.hears() == "over"
     survived(here, may_be_none=True)
 
 
 @pytest.mark.slow
-def test_many_processes_are_killed_one_after_another(stand: Stand, tmp_path: Path) -> None:
+def test_many_processes_are_killed_one_after_another(stand: Stand, tmp_path: Path, child: Child) -> None:
     """The same job at every step that is left."""
     with stand.round(0, tmp_path / "data") as here:
-        killed(here, "submit", "written", exactly=True)
+        killed(here, child, "submit", "written", exactly=True)
         for step in ("claimed", POSTING, "running", "done", "fetched", "result.json"):
-            killed(here, "collect", step, exactly=True)
+            killed(here, child, "collect", step, exactly=True)
         survived(here)
-
-
-@pytest.fixture(scope="module")
-def child(stand: Stand) -> Iterator[Child]:
-    """One for all rounds in which nobody is killed."""
-    started = Child()
-    yield started
-    started.end()
 
 
 @rounds()
@@ -160,10 +167,10 @@ def test_two_processes_collect_one_job(here: Round, seed: int, child: Child) -> 
         here.emulator.set_faults(close_connections=1, close_on="submit")
         not_sent(here)
         job = Job(here.ledger, Client(), (here.ledger.find()[0].tag,))
-    child.tell(f"collect {here.ledger.folder}")
+    child.tell("collect", here.ledger.folder)
     time.sleep(draw.uniform(0, 0.2))
     found = job.result(timeout=WAIT)
-    assert child.hears() == "done"
+    assert child.hears() == "over"
     here.check(job.rows[0], found)
 
 
@@ -177,11 +184,11 @@ def test_a_process_submits_while_another_collects_everything(here: Round, seed: 
         queue_seconds=draw.uniform(0, 0.3),
         slow_results=draw.uniform(0, 0.1),
     )
-    child.tell(f"all {here.ledger.folder}")
+    child.tell("all", here.ledger.folder)
     time.sleep(draw.uniform(0, 0.2))
     job = here.submit()
     found = job.result(timeout=WAIT)
-    assert child.hears() == "done"
+    assert child.hears() == "over"
     here.check(job.rows[0], found)
 
 
