@@ -10,7 +10,8 @@ from safetensors.torch import load, save_file
 
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.errors import InputError
-from qhybrid.experiments.heads import build_head, count_parameters, matched_mlp, quantum_head_parameters
+from qhybrid.experiments.heads import build_head, count_parameters, quantum_head_parameters
+from qhybrid.experiments.heads_classical import matched_mlp
 from qhybrid.experiments.model import (
     HybridClassifier,
     build_classifier,

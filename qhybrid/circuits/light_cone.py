@@ -1,4 +1,4 @@
-"""Gates that no observable sees: at the end of a circuit, those that commute with what is measured on their wires."""
+"""What observables see of a circuit: gates at its end that commute with what is measured are not seen."""
 
 from dataclasses import replace
 
@@ -22,6 +22,15 @@ def without_unseen_gates(circuit: Circuit) -> Circuit:
             kept.append(gate)
             closed.update(gate.wires)
     return replace(circuit, gates=tuple(reversed(kept)), _tensors={})
+
+
+def seen_wires(circuit: Circuit) -> frozenset[int]:
+    """Wires whose initial state an observable can depend on, by the gates that lead from them to it."""
+    seen = {wire for word in circuit.observables for wire, _ in word.factors}
+    for gate in reversed(without_unseen_gates(circuit).gates):
+        if seen & set(gate.wires):
+            seen.update(gate.wires)
+    return frozenset(seen)
 
 
 def _commute(gate: Gate, word: PauliWord) -> bool:

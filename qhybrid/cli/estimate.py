@@ -187,10 +187,12 @@ def _circuit(what: str) -> "Circuit":
 
     if not Path(what).expanduser().is_dir():
         return load_circuit(what)
+    from qhybrid.experiments.heads import head_circuit
+
     run = open_run(what, incomplete=True)
-    if run.spec.model.head != "quantum":
+    if not run.spec.model.is_quantum:
         raise InputError(f"run {what!r} has no circuit: its head is {run.spec.model.head!r}")
-    return load_circuit(run.circuit)
+    return head_circuit(run.spec.model.head, run.circuit)
 
 
 def _print_rows(title: str, what: str | None, rows: list[dict[str, Any]]) -> None:

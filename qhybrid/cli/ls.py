@@ -113,13 +113,14 @@ def _runs(root: Path) -> list[dict[str, Any]]:
     rows = []
     for run in list_runs(root):
         spec = run.spec
-        head = spec.model.circuit if spec.model.head == "quantum" else spec.model.head
+        variant = spec.model.head.partition("-")[2]
+        circuit = f"{spec.model.circuit} ({variant})" if variant else spec.model.circuit
         rows.append(
             {
                 "run": str(run.path),
                 "state": run.state,
-                "head": head,
-                "device": spec.device.name if spec.model.head == "quantum" else "",
+                "head": circuit if spec.model.is_quantum else spec.model.head,
+                "device": spec.device.name if spec.model.is_quantum else "",
                 "seed": spec.train.seed,
                 "created": str(run.status.get("created", "")),
             }

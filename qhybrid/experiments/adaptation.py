@@ -114,11 +114,11 @@ def adapt(
     chosen = _checked_method(method)
     if split in FITTED_ON[chosen]:
         raise InputError(f"method {method!r} is fitted on {split!r}: evaluate it on another split, such as test")
-    if run.spec.model.head != "quantum":
+    if not run.spec.model.is_quantum:
         raise InputError(
             f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer: nothing to adapt"
         )
-    stored, training = run.features(split), _limited(run, limit, seed)
+    stored, training = run.features(split), training_samples(run, limit, seed)
     validation = run.features("validation") if chosen == "head" else None
     started = time.perf_counter()
     head = open_head(run, options, repeats=1, seed=seed)
@@ -161,8 +161,17 @@ def _checked_method(method: str) -> Method:
     raise InputError(f"unknown method {method!r}; {did_you_mean(method, get_args(Method))}")
 
 
-def _limited(run: Run, limit: int | None, seed: int) -> Features:
-    """The training features, or some of them."""
+def training_samples(run: Run, limit: int | None, seed: int) -> Features:
+    """The training features, or some of them, that a last layer is fitted on.
+
+    Args:
+        run: A complete run.
+        limit: Only this many samples, drawn class by class; None: all.
+        seed: Of the draw.
+
+    Raises:
+        InputError: The limit is too small, or a class has no sample.
+    """
     training = run.features("train")
     n_classes = len(run.class_names)
     if limit is not None:
@@ -188,14 +197,14 @@ def _fit(method: Method, run: Run, head: QuantumHead, training: Features, valida
             training.labels,
             values[n_training:],
             validation.labels,
-            class_weights=_class_weights(run),
+            class_weights=class_weights(run),
         )
     exact = exact_expectation_values(head.layer, inputs).double().numpy()
     weight, bias = (parameter.detach().double().numpy() for parameter in (head.classifier.weight, head.classifier.bias))
     return fit_rescale(values, exact, weight, bias)
 
 
-def _class_weights(run: Run) -> NDArray[np.float64]:
+def class_weights(run: Run) -> NDArray[np.float64]:
     """What a training sample of each class counted in the training, synthetic samples of its class included."""
     from qhybrid.data.augment import synthetic_count
 

@@ -90,7 +90,7 @@ def open_head(run: Run, options: DeviceOptions, *, repeats: int, seed: int) -> C
     """
     if not 1 <= repeats <= MAX_REPEATS:
         raise InputError(f"repeats = {repeats}: allowed are whole numbers from 1 to {MAX_REPEATS}")
-    if repeats > 1 and run.spec.model.head != "quantum":
+    if repeats > 1 and not run.spec.model.is_quantum:
         raise InputError(f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer to repeat")
     head = run.load_head(choose_device(run, options), seed=seed)
     if repeats > 1 and head.layer is not None and head.layer.shots is None:

@@ -141,7 +141,8 @@ def _narrow_table(*, space: int = 1) -> Table:
 
 def on_what(evaluation: Evaluation) -> str:
     """Device, machine and shots, as in `qhybrid.density, ibm_torino, 3 x 1024 shots`."""
-    on = evaluation.device.get("name", f"{evaluation.run.spec.model.head} head")
+    head = f"{evaluation.run.spec.model.head} head" if evaluation.baseline is None else evaluation.baseline["name"]
+    on = evaluation.device.get("name", head)
     machine = evaluation.noise.label if evaluation.noise else evaluation.device.get("machine")
     parts = [on, *([machine] if machine else [])]
     shots = evaluation.device.get("shots")

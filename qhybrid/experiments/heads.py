@@ -1,4 +1,4 @@
-"""From features to logits: the quantum head and its classical controls."""
+"""From features to logits: the quantum head, its variants that lack one thing each, and its classical controls."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,46 +6,34 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from qhybrid.circuits.circuit import Circuit
+from qhybrid.circuits.controls import without_entanglement
 from qhybrid.circuits.spec import load_circuit
+from qhybrid.experiments.classifier_head import ClassifierHead, ProjectingHead
+from qhybrid.experiments.heads_classical import LinearHead, MatchedMLPHead, QuadraticHead, matched_mlp
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import DeviceChoice, Head, ModelSpec
 from qhybrid.layer import QuantumLayer
 
-
-class ClassifierHead(nn.Module):
-    """Features (B, F) -> logits (B, C)."""
-
-    layer: QuantumLayer | None
-    """The quantum layer; None in a classical head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_module("layer", None)
-
-    def quantum_features(self, features: Tensor) -> Tensor:
-        """What the quantum layer receives, (B, F) -> (B, n_features); only heads that have one."""
-        raise NotImplementedError
-
-    def logits(self, expectation_values: Tensor) -> Tensor:
-        """What the head makes of the quantum layer's output, (B, M) -> (B, C); only heads that have one."""
-        raise NotImplementedError
+__all__ = [
+    "HEADS", "ClassifierHead", "HeadRequest", "QuantumHead", "build_head", "count_parameters", "head_circuit",
+    "quantum_head_parameters",
+]  # fmt: skip
 
 
-class QuantumHead(ClassifierHead):
+class QuantumHead(ProjectingHead):
     """[Linear(F, n_features)] -> quantum layer -> Linear(n_observables, C) (SDA-QEC, section 2.4).
-
-    The projection is there only where the circuit takes another number of features than the backbone gives.
 
     Args:
         feature_dim: Width of the features.
         layer: The quantum layer.
         n_classes: Number of classes.
-        angle_spread: Batch-normalise what the layer receives to this standard deviation; None: do not.
-        classifier_gain: Factor on the first weights of the last layer.
+        angle_spread: As in `ProjectingHead`.
+        classifier_gain: As in `ProjectingHead`.
     """
+
+    layer: QuantumLayer
 
     def __init__(
         self,
@@ -56,77 +44,25 @@ class QuantumHead(ClassifierHead):
         angle_spread: float | None = None,
         classifier_gain: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.projection = nn.Identity() if layer.n_features == feature_dim else nn.Linear(feature_dim, layer.n_features)
-        self.layer: QuantumLayer = layer
-        self.spread = angle_spread
-        self.norm = None if angle_spread is None else nn.BatchNorm1d(layer.n_features, affine=False)
-        self.classifier = nn.Linear(layer.n_observables, n_classes)
-        with torch.no_grad():
-            self.classifier.weight *= classifier_gain
+        super().__init__(
+            feature_dim,
+            layer.n_features,
+            layer.n_observables,
+            n_classes,
+            angle_spread=angle_spread,
+            classifier_gain=classifier_gain,
+        )
+        self.layer = layer
 
     def forward(self, features: Tensor) -> Tensor:
         return self.logits(self.layer(self.quantum_features(features)))
 
     def quantum_features(self, features: Tensor) -> Tensor:
-        projected: Tensor = self.projection(features)
-        return projected if self.norm is None or self.spread is None else self.spread * self.norm(projected)
+        return self.projected(features)
 
     def logits(self, expectation_values: Tensor) -> Tensor:
         logits: Tensor = self.classifier(expectation_values)
         return logits
-
-
-class LinearHead(ClassifierHead):
-    """Linear(F, C)."""
-
-    def __init__(self, feature_dim: int, n_classes: int) -> None:
-        super().__init__()
-        self.classifier = nn.Linear(feature_dim, n_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(features)
-        return logits
-
-
-class MatchedMLPHead(ClassifierHead):
-    """[average pooling to `width`] -> Linear(width, hidden) -> ReLU -> Linear(hidden, C).
-
-    `matched_mlp` chooses the sizes.
-    """
-
-    def __init__(self, width: int, hidden: int, n_classes: int) -> None:
-        super().__init__()
-        self.width = width
-        self.hidden = nn.Linear(width, hidden)
-        self.classifier = nn.Linear(hidden, n_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        pooled = functional.adaptive_avg_pool1d(features, self.width)
-        logits: Tensor = self.classifier(functional.relu(self.hidden(pooled)))
-        return logits
-
-
-def matched_mlp(feature_dim: int, n_classes: int, n_parameters: int) -> tuple[int, int]:
-    """Choose the multilayer perceptron whose parameter count is nearest to that of a quantum head.
-
-    It sees all features if at least two hidden units fit the budget, and takes the hidden width nearest to it. A
-    smaller budget (the 18 parameters of `sda_qec`) does not pay for one weight a feature: then two hidden units
-    see as many averages over neighbouring features as fit.
-
-    Args:
-        feature_dim: Width of the features.
-        n_classes: Number of classes.
-        n_parameters: The budget.
-
-    Returns:
-        Width after pooling, and number of hidden units.
-    """
-    hidden = round((n_parameters - n_classes) / (feature_dim + 1 + n_classes))
-    if hidden >= 2:
-        return feature_dim, hidden
-    width = round((n_parameters - 3 * n_classes) / 2) - 1
-    return min(feature_dim, max(1, width)), 2
 
 
 def quantum_head_parameters(feature_dim: int, circuit: Circuit, n_classes: int) -> int:
@@ -149,9 +85,23 @@ class HeadRequest:
     spec: ModelSpec
 
 
+def head_circuit(head: Head, circuit: str) -> Circuit:
+    """The circuit that a quantum head runs.
+
+    Args:
+        head: Which of the quantum heads.
+        circuit: Catalog name or path.
+
+    Raises:
+        InputError: The circuit is wrong, or has no entanglement that could be taken away.
+    """
+    loaded = load_circuit(circuit)
+    return without_entanglement(loaded) if head == "quantum-separable" else loaded
+
+
 def _quantum(request: HeadRequest) -> ClassifierHead:
     layer = QuantumLayer(
-        request.circuit,
+        head_circuit(request.spec.head, request.circuit),
         device=request.device.name,
         diff_method=request.device.diff_method,
         shots=request.device.shots,
@@ -162,6 +112,7 @@ def _quantum(request: HeadRequest) -> ClassifierHead:
         backend=request.device.backend,
         seed=request.seed,
     )
+    layer.weights.requires_grad_(request.spec.head != "quantum-frozen")
     return QuantumHead(
         request.feature_dim,
         layer,
@@ -180,10 +131,23 @@ def _mlp(request: HeadRequest) -> ClassifierHead:
     return MatchedMLPHead(*matched_mlp(request.feature_dim, request.n_classes, budget), request.n_classes)
 
 
+def _quadratic(request: HeadRequest) -> ClassifierHead:
+    return QuadraticHead(
+        request.feature_dim,
+        load_circuit(request.circuit),
+        request.n_classes,
+        angle_spread=request.spec.angle_spread,
+        classifier_gain=request.spec.classifier_gain,
+    )
+
+
 HEADS: dict[Head, Callable[[HeadRequest], ClassifierHead]] = {
     "quantum": _quantum,
+    "quantum-separable": _quantum,
+    "quantum-frozen": _quantum,
     "linear": _linear,
     "mlp": _mlp,
+    "quadratic": _quadratic,
 }
 
 
@@ -201,7 +165,7 @@ def build_head(spec: ModelSpec, *, n_classes: int, circuit: str, device: DeviceC
         The head. torch's global generator is left as it was.
 
     Raises:
-        InputError: The circuit or the device is wrong.
+        InputError: The circuit or the device is wrong, or the circuit has no such head.
     """
     request = HeadRequest(spec.feature_dim, n_classes, circuit, device, derive_seed(seed, "circuit"), spec)
     with torch.random.fork_rng(devices=[]):
@@ -209,6 +173,6 @@ def build_head(spec: ModelSpec, *, n_classes: int, circuit: str, device: DeviceC
         return HEADS[spec.head](request)
 
 
-def count_parameters(module: nn.Module) -> int:
-    """Number of trainable values in a module."""
-    return sum(prod(parameter.shape) for parameter in module.parameters() if parameter.requires_grad)
+def count_parameters(module: nn.Module, *, trainable: bool = True) -> int:
+    """Number of trainable values in a module, or of those that are drawn once and stay."""
+    return sum(prod(parameter.shape) for parameter in module.parameters() if parameter.requires_grad is trainable)

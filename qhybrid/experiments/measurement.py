@@ -50,6 +50,8 @@ class Evaluation:
     """Counts, true class by predicted class, (C, C)."""
     timings: dict[str, float]
     """Seconds: `prepare` the head and its circuit, `run` it on the device, run the `reference`."""
+    baseline: dict[str, Any] | None = None
+    """What stands in the place of the run's own head: its `name`, and what its fit found; None: that head itself."""
 
     @property
     def seconds(self) -> float:
@@ -94,8 +96,9 @@ class Evaluation:
             "seconds": round(self.seconds, 4),
             "timings": {what: round(seconds, 4) for what, seconds in self.timings.items()},
             "seed": self.seed,
-            "head": self.run.spec.model.head,
-            "circuit": self.run.spec.model.circuit,
+            "head": self.run.spec.model.head if self.baseline is None else self.baseline["name"],
+            "circuit": self.run.spec.model.circuit if self.baseline is None else None,
+            **({} if self.baseline is None else {"baseline": self.baseline}),
             "data": {key: self.run.data[key] for key in ("source", "fingerprint")},
             "versions": package_versions(),
             "git": git_commit(),

@@ -94,15 +94,17 @@ def build_classifier(
 
 
 def parameter_counts(model: HybridClassifier, spec: ModelSpec, *, circuit: str, n_classes: int) -> dict[str, int]:
-    """Count trainable parameters, so that a head and its rival can be compared.
+    """Count parameters, so that a head and its rival can be compared.
 
     Returns:
-        `backbone` (CNN and Linear), `head`, `total`, and `quantum_head`: what a quantum head with this circuit
-        has, which is what an `mlp` head is matched to.
+        Trainable ones: `backbone` (CNN and Linear), `head`, `total`; `frozen`: weights of the head that were drawn and
+        stay; and `quantum_head`: what a quantum head with this circuit trains, which is what classical heads are
+        matched to.
     """
     head, total = count_parameters(model.head), count_parameters(model)
     matched = quantum_head_parameters(spec.feature_dim, load_circuit(circuit), n_classes)
-    return {"backbone": total - head, "head": head, "total": total, "quantum_head": matched}
+    frozen = count_parameters(model.head, trainable=False)
+    return {"backbone": total - head, "head": head, "total": total, "frozen": frozen, "quantum_head": matched}
 
 
 def save_weights(module: nn.Module, path: Path, *, best_epoch: int | None = None) -> None:

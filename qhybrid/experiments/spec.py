@@ -15,7 +15,7 @@ from qhybrid.errors import InputError, did_you_mean
 from qhybrid.noise_models.model import MAX_SCALE, PARTS
 
 Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16"]
-Head = Literal["quantum", "linear", "mlp"]
+Head = Literal["quantum", "quantum-separable", "quantum-frozen", "linear", "mlp", "quadratic"]
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 
 
@@ -44,15 +44,22 @@ class ModelSpec(BaseModel):
     feature_dim: int = Field(default=256, ge=1, le=65536)
     """Width of the features that the head receives (256 in the paper)."""
     head: Head = "quantum"
-    """`quantum`: the circuit; `linear`: one layer; `mlp`: two layers about as large as the quantum head."""
+    """`quantum`: the circuit; `quantum-separable`: the circuit without its entangling gates; `quantum-frozen`: the
+    circuit with the weights that were drawn; `linear`: one layer; `mlp`: two layers about as large as the quantum head;
+    `quadratic`: a free quadratic form about as large, for circuits that begin with amplitude encoding."""
     circuit: str = "angle_4q"
-    """Name in the catalog or path of the circuit of a quantum head; the `mlp` head is matched to it."""
+    """Name in the catalog or path of the circuit of a quantum head; `mlp` and `quadratic` are matched to it."""
     angle_spread: Annotated[float | None, Field(gt=0, le=100), BeforeValidator(_none_as_text)] = None
-    """Batch-normalise the projected features of a quantum head to this standard deviation, so that the angles start
-    where the circuit responds; None: take them as they are, like the paper."""
+    """Batch-normalise the projected features of a quantum or quadratic head to this standard deviation, so that the
+    angles start where the circuit responds; None: take them as they are, like the paper."""
     classifier_gain: float = Field(default=1.0, gt=0, le=1000)
-    """Factor on the first weights of a quantum head's last layer. Expectation values are small at first: with a larger
-    factor a CNN that starts from random weights leaves its plateau sooner."""
+    """Factor on the first weights of a quantum or quadratic head's last layer. Expectation values are small at first:
+    with a larger factor a CNN that starts from random weights leaves its plateau sooner."""
+
+    @property
+    def is_quantum(self) -> bool:
+        """Whether the head has a quantum layer."""
+        return self.head.startswith("quantum")
 
     @field_validator("weights")
     @classmethod

@@ -1,0 +1,74 @@
+"""Baselines that take no training of a network: logistic regression on the frozen features of a run."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from qhybrid.errors import InputError
+from qhybrid.experiments.adaptation import class_weights, training_samples
+from qhybrid.experiments.adaptation_fits import fit_head
+from qhybrid.experiments.heads_classical import LinearHead
+from qhybrid.experiments.measurement import Evaluation, evaluation_name, measure
+from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.split_predictions import predict_split
+
+LOGISTIC = "logistic regression"
+FITTED_ON = ("train", "validation")
+
+
+def logistic_regression(run: Run, *, split: str = "test", seed: int = 0) -> Evaluation:
+    """Fit logistic regression to the features that a run's head receives, and evaluate it.
+
+    It tells what the CNN has done alone: the features were trained together with the run's own head. It is fitted to
+    the labels of the training split, each feature standardised and each class weighted as in the training. The strength
+    of its L2 penalty is that with the lowest cross entropy on the validation split (see `fit_head`).
+
+    Args:
+        run: A complete run with any head.
+        split: What is evaluated; not what is fitted on.
+        seed: Of the bootstrap.
+
+    Returns:
+        The evaluation, its `baseline` saying what was fitted; `predictions/<name>.npz` and `results/<name>.json` are
+        written, with a name such as `test-logistic-seed0`.
+
+    Raises:
+        InputError: The run is damaged, a class has no training sample, or the split is one that is fitted on.
+    """
+    if split in FITTED_ON:
+        raise InputError(f"{LOGISTIC} is fitted on {split!r}: evaluate it on another split, such as test")
+    stored, training, validation = run.features(split), training_samples(run, None, seed), run.features("validation")
+    started = time.perf_counter()
+    fit = fit_head(
+        training.features.astype(np.float64),
+        training.labels,
+        validation.features.astype(np.float64),
+        validation.labels,
+        class_weights=class_weights(run),
+    )
+    fitted = time.perf_counter() - started
+    n_classes, width = fit.weight.shape
+    head = LinearHead(width, n_classes).eval()
+    with torch.no_grad():
+        head.classifier.weight.copy_(torch.from_numpy(fit.weight))
+        head.classifier.bias.copy_(torch.from_numpy(fit.bias))
+    predictions, timings = predict_split(head, stored, repeats=1)
+    evaluation = measure(
+        run,
+        evaluation_name("logistic", split=split, seed=seed),
+        head,
+        predictions,
+        split=split,
+        seed=seed,
+        timings={"fit": fitted} | timings,
+        device={},
+        noise=None,
+    )
+    n_fitted = {"training_samples": len(training.labels), "parameters": (width + 1) * (n_classes - (n_classes == 2))}
+    evaluation = replace(
+        evaluation, baseline={"name": LOGISTIC, "fitted_on": list(FITTED_ON), **n_fitted, **fit.numbers}
+    )
+    evaluation.write()
+    return evaluation

@@ -1,0 +1,64 @@
+"""What all heads have in common, and the projection and last layer that several share."""
+
+import torch
+from torch import Tensor, nn
+
+from qhybrid.layer import QuantumLayer
+
+
+class ClassifierHead(nn.Module):
+    """Features (B, F) -> logits (B, C)."""
+
+    layer: QuantumLayer | None
+    """The quantum layer; None in a classical head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("layer", None)
+
+    def quantum_features(self, features: Tensor) -> Tensor:
+        """What the quantum layer receives, (B, F) -> (B, n_features); only heads that have one."""
+        raise NotImplementedError
+
+    def logits(self, expectation_values: Tensor) -> Tensor:
+        """What the head makes of the quantum layer's output, (B, M) -> (B, C); only heads that have one."""
+        raise NotImplementedError
+
+
+class ProjectingHead(ClassifierHead):
+    """[Linear(F, width)] -> what a subclass does -> Linear(n_values, C).
+
+    The projection is there only where the circuit takes another number of features than the backbone gives. It is drawn
+    before the last layer, so that heads of one seed begin with the same one.
+
+    Args:
+        feature_dim: Width of the features.
+        width: How many features the circuit reads.
+        n_values: What the last layer receives.
+        n_classes: Number of classes.
+        angle_spread: Batch-normalise what is projected to this standard deviation; None: do not.
+        classifier_gain: Factor on the first weights of the last layer.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        width: int,
+        n_values: int,
+        n_classes: int,
+        *,
+        angle_spread: float | None = None,
+        classifier_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.projection = nn.Identity() if width == feature_dim else nn.Linear(feature_dim, width)
+        self.spread = angle_spread
+        self.norm = None if angle_spread is None else nn.BatchNorm1d(width, affine=False)
+        self.classifier = nn.Linear(n_values, n_classes)
+        with torch.no_grad():
+            self.classifier.weight *= classifier_gain
+
+    def projected(self, features: Tensor) -> Tensor:
+        """Features (B, F) -> (B, width)."""
+        projected: Tensor = self.projection(features)
+        return projected if self.norm is None or self.spread is None else self.spread * self.norm(projected)

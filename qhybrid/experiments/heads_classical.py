@@ -1,0 +1,136 @@
+"""The classical controls of a quantum head, sized after its parameter count."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qhybrid.circuits.circuit import Circuit
+from qhybrid.circuits.quadratic_form import check_quadratic_form, seen_amplitude_wires
+from qhybrid.experiments.classifier_head import ClassifierHead, ProjectingHead
+
+
+class LinearHead(ClassifierHead):
+    """Linear(F, C)."""
+
+    def __init__(self, feature_dim: int, n_classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(feature_dim, n_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(features)
+        return logits
+
+
+class MatchedMLPHead(ClassifierHead):
+    """[average pooling to `width`] -> Linear(width, hidden) -> ReLU -> Linear(hidden, C).
+
+    `matched_mlp` chooses the sizes.
+    """
+
+    def __init__(self, width: int, hidden: int, n_classes: int) -> None:
+        super().__init__()
+        self.width = width
+        self.hidden = nn.Linear(width, hidden)
+        self.classifier = nn.Linear(hidden, n_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        pooled = functional.adaptive_avg_pool1d(features, self.width)
+        logits: Tensor = self.classifier(functional.relu(self.hidden(pooled)))
+        return logits
+
+
+def matched_mlp(feature_dim: int, n_classes: int, n_parameters: int) -> tuple[int, int]:
+    """Choose the multilayer perceptron whose parameter count is nearest to that of a quantum head.
+
+    It sees all features if at least two hidden units fit the budget, and takes the hidden width nearest to it. A
+    smaller budget (the 18 parameters of `sda_qec`) does not pay for one weight a feature: then two hidden units
+    see as many averages over neighbouring features as fit.
+
+    Args:
+        feature_dim: Width of the features.
+        n_classes: Number of classes.
+        n_parameters: The budget.
+
+    Returns:
+        Width after pooling, and number of hidden units.
+    """
+    hidden = round((n_parameters - n_classes) / (feature_dim + 1 + n_classes))
+    if hidden >= 2:
+        return feature_dim, hidden
+    width = round((n_parameters - 3 * n_classes) / 2) - 1
+    return min(feature_dim, max(1, width)), 2
+
+
+class QuadraticHead(ProjectingHead):
+    """[Linear(F, n_features)] -> unit vector v -> K terms u_k^T rho(v) u_k -> Linear(K, C).
+
+    The classical control of a circuit that begins with amplitude encoding. Such a circuit gives v^T A v with matrices
+    A that its gates and few weights prescribe (`quadratic_form`); here they are free, of rank one each: every logit is
+    v^T (sum of c_k u_k u_k^T) v + b, of rank K and of either sign. Projection and normalisation are the circuit's. rho
+    is the state of the qubits that its observables can depend on, D x D with the others traced out: all that the
+    circuit sees of v. It is 16 x 16 for `sda_qec`, whose qubits 4 to 7 no gate touches.
+
+    The vectors u_k are drawn with entries from N(0, 1): a term of a random v is then 1 on average, of the size of an
+    expectation value.
+
+    Args:
+        feature_dim: Width of the features.
+        circuit: One that `check_quadratic_form` accepts.
+        n_classes: Number of classes.
+        angle_spread: As in `ProjectingHead`.
+        classifier_gain: As in `ProjectingHead`.
+
+    Raises:
+        InputError: The circuit is no quadratic form.
+    """
+
+    order: Tensor
+
+    def __init__(
+        self,
+        feature_dim: int,
+        circuit: Circuit,
+        n_classes: int,
+        *,
+        angle_spread: float | None = None,
+        classifier_gain: float = 1.0,
+    ) -> None:
+        check_quadratic_form(circuit)
+        assert circuit.amplitudes is not None
+        wires, seen = circuit.amplitude_wires, seen_amplitude_wires(circuit)
+        self.dimension = 2 ** len(seen)
+        n_terms = matched_terms(self.dimension, n_classes, circuit.n_weights + (circuit.n_observables + 1) * n_classes)
+        super().__init__(
+            feature_dim,
+            circuit.n_features,
+            n_terms,
+            n_classes,
+            angle_spread=angle_spread,
+            classifier_gain=classifier_gain,
+        )
+        self.encoder = circuit.amplitudes
+        axes = [wires.index(wire) for wire in (*seen, *(wire for wire in wires if wire not in seen))]
+        order = torch.arange(2 ** len(wires)).reshape((2,) * len(wires)).permute(axes).flatten()
+        self.register_buffer("order", order, persistent=False)
+        self.vectors = nn.Parameter(torch.randn(n_terms, self.dimension))
+
+    def forward(self, features: Tensor) -> Tensor:
+        amplitudes = self.encoder(self.projected(features))[:, self.order]
+        parts = amplitudes.reshape(len(features), self.dimension, -1)
+        terms = torch.einsum("kd,bdr->bkr", self.vectors, parts).square().sum(dim=2)
+        logits: Tensor = self.classifier(terms)
+        return logits
+
+
+def matched_terms(dimension: int, n_classes: int, n_parameters: int) -> int:
+    """Choose the number of rank-one terms whose parameter count is nearest to that of a circuit and its last layer.
+
+    There is always one: a control that sees less than the circuit would be a straw man. It may then be a little larger
+    than the circuit: 20 parameters to the 18 of `sda_qec`, 34 to the 26 of `sda_qec_8q`.
+
+    Args:
+        dimension: Entries of a term's vector, D.
+        n_classes: Number of classes.
+        n_parameters: Of circuit and last layer.
+    """
+    return max(1, round((n_parameters - n_classes) / (dimension + n_classes)))
