@@ -1,0 +1,272 @@
+"""The heads: the quantum one, its variants that lack one thing each, the classical ones; small, trained, on devices."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from qhybrid.circuits.controls import without_entanglement
+from qhybrid.circuits.spec import load_circuit
+from qhybrid.errors import InputError
+from qhybrid.experiments.adaptation import adapt
+from qhybrid.experiments.evaluation import evaluate
+from qhybrid.experiments.heads import (
+    ClassifierHead,
+    QuantumHead,
+    build_head,
+    count_parameters,
+    quantum_head_parameters,
+)
+from qhybrid.experiments.heads_classical import QuadraticHead, matched_terms
+from qhybrid.experiments.model import build_classifier, parameter_counts
+from qhybrid.experiments.runs import open_run
+from qhybrid.experiments.spec import DeviceChoice, Head, ModelSpec, TrainSpec, load_experiment
+from qhybrid.experiments.training import resume, train
+from qhybrid.experiments.training_module import TrainingModule
+from tests.command_line import runner
+from tests.small_run import small_run
+from tests.tiny_training import experiment, quiet, write_images
+
+ALL: tuple[Head, ...] = get_args(Head)
+QUANTUM = tuple(head for head in ALL if ModelSpec(head=head).is_quantum)
+
+
+def _head(
+    head: str, circuit: str = "angle_4q", *, n_classes: int = 2, seed: int = 0, **model: object
+) -> ClassifierHead:
+    spec = ModelSpec(head=head, circuit=circuit, **{"feature_dim": 256, **model})
+    device = DeviceChoice(name="qhybrid.statevector")
+    return build_head(spec, n_classes=n_classes, circuit=circuit, device=device, seed=seed)
+
+
+def test_the_six_heads_are_there_and_three_of_them_are_quantum() -> None:
+    assert set(ALL) == {"quantum", "quantum-separable", "quantum-frozen", "linear", "mlp", "quadratic"}
+    assert QUANTUM == ("quantum", "quantum-separable", "quantum-frozen")
+    with pytest.raises(InputError, match=r"model\.head.*quantum-frozen"):
+        load_experiment("quickstart", {"model.head": "quantum-frosen"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "circuit"),
+    [
+        *((kind, circuit) for kind in ALL for circuit in ("sda_qec", "sda_qec_4q")),
+        *((kind, circuit) for kind in QUANTUM for circuit in ("angle_4q", "iqp_4q", "reupload_4q")),
+    ],
+)
+def test_gradients_reach_the_features_and_all_that_is_trained(kind: str, circuit: str) -> None:
+    head = _head(kind, circuit, n_classes=3, angle_spread=0.5)
+    features = torch.rand(6, 256, requires_grad=True)
+    loss = functional.cross_entropy(head(features), torch.arange(6) % 3)
+    loss.backward()
+    gradients = {name: value.grad for name, value in head.named_parameters() if value.requires_grad}
+    assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients.values())
+    assert features.grad is not None
+    assert features.grad.abs().max() > 0
+    moved = {name for name, gradient in gradients.items() if gradient is not None and gradient.abs().max() > 0}
+    assert moved == set(gradients)
+
+
+def test_quantum_heads_of_one_seed_begin_with_the_same_weights() -> None:
+    plain, separable, frozen = (_head(kind, "sda_qec_4q", seed=5).state_dict() for kind in QUANTUM)
+    quadratic = _head("quadratic", "sda_qec_4q", seed=5).state_dict()
+    assert plain.keys() == separable.keys() == frozen.keys()
+    for name, value in plain.items():
+        assert torch.equal(value, separable[name]), name
+        assert torch.equal(value, frozen[name]), name
+        assert not torch.equal(value, _head("quantum", "sda_qec_4q", seed=6).state_dict()[name]), name
+    for name in ("projection.weight", "projection.bias"):
+        assert torch.equal(plain[name], quadratic[name]), name
+
+
+@pytest.mark.parametrize("circuit", ["angle_4q", "sda_qec_4q"])
+def test_the_separable_head_runs_the_circuit_without_entangling_gates(circuit: str) -> None:
+    head, plain = _head("quantum-separable", circuit), _head("quantum", circuit)
+    assert isinstance(head, QuantumHead)
+    control = without_entanglement(load_circuit(circuit))
+    assert head.layer.circuit.gates == control.gates
+    assert count_parameters(head) == count_parameters(plain)
+    features = torch.rand(3, 256)
+    assert not torch.allclose(head(features), plain(features), atol=1e-3)
+
+
+def test_a_circuit_without_entangling_gates_has_no_separable_head(tmp_path: Path) -> None:
+    path = tmp_path / "local.toml"
+    path.write_text('qubits = 1\nobservables = ["Z0"]\nblocks = [{ encode = "angle" }, { rotate = "Y" }]\n')
+    with pytest.raises(InputError, match="'local' has no gate between two qubits: without entanglement it is itself"):
+        _head("quantum-separable", str(path))
+
+
+def test_the_frozen_head_trains_all_but_its_circuit() -> None:
+    spec = ModelSpec(head="quantum-frozen", feature_dim=16)
+    device = DeviceChoice(name="qhybrid.statevector")
+    model = build_classifier(spec, n_classes=2, circuit="angle_4q", device=device)
+    counts = parameter_counts(model, spec, circuit="angle_4q", n_classes=2)
+    assert (counts["head"], counts["frozen"], counts["quantum_head"]) == (68 + 10, 8, 68 + 8 + 10)
+    assert counts["total"] == counts["backbone"] + 68 + 10
+    module = TrainingModule(model, TrainSpec(learning_rate=0.1, weight_penalty=0.1))
+    optimizer = module.configure_optimizers()["optimizer"]
+    before = {name: value.detach().clone() for name, value in model.head.named_parameters()}
+    functional.cross_entropy(model.head(torch.rand(6, 16)), torch.arange(6) % 2).backward()
+    optimizer.step()
+    changed = {name for name, value in model.head.named_parameters() if not torch.equal(value, before[name])}
+    assert changed == before.keys() - {"layer.weights"}
+
+
+@pytest.mark.parametrize(
+    ("circuit", "n_classes", "quantum", "quadratic"),
+    [
+        ("sda_qec", 2, 18, 20),
+        ("sda_qec", 9, 53, 2 * 16 + 3 * 9),
+        ("sda_qec_4q", 2, 257 * 16 + 18, 257 * 16 + 20),
+        ("sda_qec_8q", 2, 26, 32 + 4),
+    ],
+)
+def test_the_quadratic_head_is_about_as_large_as_the_quantum_head(
+    circuit: str, n_classes: int, quantum: int, quadratic: int
+) -> None:
+    assert quantum_head_parameters(256, load_circuit(circuit), n_classes) == quantum
+    assert count_parameters(_head("quadratic", circuit, n_classes=n_classes)) == quadratic
+
+
+def test_the_number_of_terms_is_the_nearest_but_never_none() -> None:
+    def size(terms: int) -> int:
+        return terms * (16 + 2) + 2
+
+    for budget in range(1, 200):
+        chosen = matched_terms(16, 2, budget)
+        assert abs(size(chosen) - budget) == min(abs(size(terms) - budget) for terms in range(1, 20))
+
+
+@pytest.mark.parametrize("circuit", ["sda_qec", "sda_qec_8q"])
+def test_the_logits_of_the_quadratic_head_are_quadratic_forms_of_the_unit_vector(circuit: str) -> None:
+    head = _head("quadratic", circuit, n_classes=9)
+    assert isinstance(head, QuadraticHead)
+    features = torch.rand(4, 256)
+    unit = functional.normalize(features)
+    reduced = unit.reshape(4, head.dimension, -1)
+    states = reduced @ reduced.mT  # the other qubits are the last ones of these circuits, and traced out
+    terms = torch.einsum("ki,bij,kj->bk", head.vectors, states, head.vectors)
+    torch.testing.assert_close(head(features), head.classifier(terms))
+    torch.testing.assert_close(head(7.5 * features), head(features))
+    form = torch.einsum("ck,ki,kj->cij", head.classifier.weight, head.vectors, head.vectors)
+    whole = torch.einsum("cij,kl->cikjl", form, torch.eye(256 // head.dimension)).reshape(9, 256, 256)
+    expected = torch.einsum("bi,cij,bj->bc", unit, whole, unit) + head.classifier.bias
+    torch.testing.assert_close(head(features), expected)
+
+
+def test_the_quadratic_head_sees_the_qubits_that_the_circuit_sees(tmp_path: Path) -> None:
+    path = tmp_path / "last.toml"  # prepared on wires in another order, and only the qubits 0 and 2 are seen
+    path.write_text(
+        'qubits = 3\nobservables = ["Z0"]\nblocks = [{ encode = "amplitude", wires = [2, 1, 0] }, '
+        '{ rotate = "Y" }, { entangle = "chain", wires = [2, 0] }]\n'
+    )
+    head = _head("quadratic", str(path), feature_dim=8)
+    assert isinstance(head, QuadraticHead)
+    assert head.vectors.shape[1] == 4
+    vector = functional.normalize(torch.rand(8), dim=0).reshape(2, 2, 2)  # axes: qubits 2, 1, 0
+    seen = torch.einsum("iak,jal->ikjl", vector, vector).reshape(4, 4)
+    terms = torch.einsum("ki,ij,kj->k", head.vectors, seen, head.vectors)
+    torch.testing.assert_close(head(vector.reshape(1, 8)), head.classifier(terms)[None])
+
+
+def test_a_zero_vector_passes_no_nan_through_the_quadratic_head() -> None:
+    head = _head("quadratic", "sda_qec")
+    features = torch.zeros(2, 256, requires_grad=True)
+    head(features).sum().backward()
+    assert features.grad is not None
+    assert torch.equal(features.grad, torch.zeros(2, 256))
+    assert torch.isfinite(head(features)).all()
+
+
+def test_terms_of_a_random_vector_are_one_on_average() -> None:
+    values = []
+    for seed in range(200):
+        head = _head("quadratic", "sda_qec", seed=seed)
+        values.append((head(torch.randn(8, 256)) - head.classifier.bias) / head.classifier.weight[:, 0])
+    assert float(torch.stack([value.detach() for value in values]).mean()) == pytest.approx(1, abs=0.15)
+
+
+def test_angle_encoded_circuits_have_no_quadratic_head() -> None:
+    with pytest.raises(
+        InputError, match=r"^circuit 'angle_4q' is no quadratic form .*: sda_qec, sda_qec_4q, sda_qec_8q$"
+    ):
+        _head("quadratic", "angle_4q")
+
+
+@pytest.mark.parametrize("kind", ["quantum-separable", "quantum-frozen"])
+def test_the_controls_are_evaluated_and_adapted_on_devices_like_the_quantum_head(kind: str, tmp_path: Path) -> None:
+    run = small_run(tmp_path, model__head=kind, device__name="default.qubit")
+    exact = evaluate(run)
+    assert exact.metrics["accuracy"] > 0.8
+    assert exact.to_dict()["head"] == kind
+    for options in (
+        {"device": "lightning.qubit"},
+        {"device": "qhybrid.statevector"},
+        {"device": "qiskit.aer"},
+    ):
+        found = evaluate(open_run(run.path), **options)
+        np.testing.assert_allclose(found.predictions.logits, exact.predictions.logits, atol=1e-5)
+    noisy = [
+        evaluate(run, device=device, noise="ibm_torino", layout_seeds=2) for device in ("qiskit.aer", "qhybrid.density")
+    ]
+    np.testing.assert_allclose(
+        noisy[0].predictions.expectation_values, noisy[1].predictions.expectation_values, atol=1e-6
+    )
+    assert noisy[0].reference is not None
+    assert 0 < noisy[0].reference.rms < 0.2
+    assert noisy[0].device["isa"][0]["gates2q"] == (0 if kind == "quantum-separable" else 6)
+    drawn = evaluate(run, noise="ibm_torino", layout_seeds=2, shots=100, repeats=2)
+    assert drawn.predictions.stderr.max() > 0
+    assert adapt(run, noise="ibm_torino", layout_seeds=2).noisy.metrics == noisy[0].metrics
+
+
+def test_tables_tell_the_controls_from_the_circuit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = small_run(tmp_path, model__head="quantum-separable")
+    small_run(tmp_path, model__head="quantum-frozen")
+    small_run(tmp_path, model__head="quadratic", model__circuit="sda_qec_4q")
+    qhybrid = runner(monkeypatch, capfd, tmp_path)
+    listed = qhybrid("ls", "runs", "--runs", str(tmp_path), "--json").stdout
+    rows = {row["head"]: row["device"] for row in json.loads(listed)}
+    statevector = "qhybrid.statevector"
+    assert rows == {"angle_4q (separable)": statevector, "angle_4q (frozen)": statevector, "quadratic": ""}
+    said = qhybrid("estimate", str(run.path), "--noise", "ibm_torino", "--layout-seeds", "2")
+    assert "angle_4q-separable on ibm_torino: no two-qubit gate" in said.stdout, said.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ALL)
+def test_every_head_is_trained_and_its_run_opens_again(kind: str, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images.npz", n_training=20, n_validation=10)
+    spec = experiment(
+        images,
+        model__head=kind,
+        model__circuit="sda_qec_4q",
+        model__feature_dim=16,
+        device__name="qhybrid.statevector",
+        device__diff_method="best",
+        device__shots="none",
+    )
+    run = train(spec, out=tmp_path / "runs", console=quiet())
+    again = open_run(run.path)
+    assert again.spec.model.head == kind
+    assert resume(run.path) == run
+    counts = again.data["parameters"]
+    assert counts["frozen"] == (8 if kind == "quantum-frozen" else 0)
+    head = again.load_head()
+    stored = again.features("test")
+    with torch.no_grad():
+        expected = again.load_model().head(torch.from_numpy(stored.features))
+        torch.testing.assert_close(head(torch.from_numpy(stored.features)), expected)
+    first = build_head(
+        spec.model, n_classes=2, circuit=again.circuit, device=spec.device, seed=spec.train.seed
+    ).state_dict()
+    learnt = {name for name, value in head.state_dict().items() if not torch.equal(value, first[name])}
+    assert learnt == set(first) - ({"layer.weights"} if kind == "quantum-frozen" else set())
+    found = evaluate(again)
+    assert len(found.predictions.labels) == 4
