@@ -125,7 +125,7 @@ def test_wilson_intervals_cover_the_proportions_only() -> None:
 def test_bootstrap_of_a_proportion_equals_its_exact_binomial_percentiles() -> None:
     # The stratified bootstrap of recall draws Binomial(60, 52/60) / 60: its percentiles are known exactly.
     labels, probabilities = _predictions([[50, 10], [8, 52]])
-    low, high = bootstrap_intervals(labels, probabilities, n=20_000, seed=0)["recall"]
+    low, high = bootstrap_intervals(labels, probabilities, n=20_000, seed=0, kind="percentile")["recall"]
     assert low == pytest.approx(stats.binom.ppf(0.025, 60, 52 / 60) / 60, abs=1.01 / 60)
     assert high == pytest.approx(stats.binom.ppf(0.975, 60, 52 / 60) / 60, abs=1.01 / 60)
 
@@ -138,7 +138,7 @@ def test_bootstrap_equals_a_plain_loop_over_resampled_data() -> None:
     for _ in range(1500):
         drawn = np.concatenate([rng.choice(member, len(member)) for member in members])
         areas.append(metrics.roc_auc_score(labels[drawn], probabilities[drawn, 1]))
-    intervals = bootstrap_intervals(labels, probabilities, n=2000, seed=6)
+    intervals = bootstrap_intervals(labels, probabilities, n=2000, seed=6, kind="percentile")
     assert intervals["auc"] == pytest.approx(np.percentile(areas, [2.5, 97.5]), abs=0.012)
 
 
@@ -147,7 +147,7 @@ def test_bootstrap_depends_on_the_seed_only(monkeypatch: pytest.MonkeyPatch) -> 
     first = bootstrap_intervals(labels, probabilities, n=200, seed=1)
     assert bootstrap_intervals(labels, probabilities, n=200, seed=1) == first
     assert bootstrap_intervals(labels, probabilities, n=200, seed=2) != first
-    monkeypatch.setattr("qhybrid.statistics.bootstrap.CELLS_PER_CHUNK", 50 * 64)
+    monkeypatch.setattr("qhybrid.statistics.resampling.CELLS_PER_CHUNK", 50 * 64)
     chunked = bootstrap_intervals(labels, probabilities, n=200, seed=1)
     assert chunked["accuracy"] == pytest.approx(first["accuracy"], abs=0.05)
 
@@ -186,7 +186,7 @@ def test_impossible_input_is_refused_in_one_line(
 def test_paired_differences_equal_a_bootstrap_written_with_scikit_learn() -> None:
     labels, probabilities = _noisy(60, 2, seed=8)
     other = np.clip(probabilities + np.random.default_rng(9).normal(scale=0.2, size=(60, 1)) * [1, -1], 0, 1)
-    found = paired_bootstrap_differences(labels, probabilities, other, n=3000, seed=4)
+    found = paired_bootstrap_differences(labels, probabilities, other, n=3000, seed=4, kind="percentile")
     rng = np.random.default_rng(5)
     members = [np.flatnonzero(labels == k) for k in (0, 1)]
     drawn = []

@@ -1,42 +1,133 @@
-"""The stratified bootstrap over samples: intervals of metrics, of paired differences, of ROC curves."""
+"""The stratified bootstrap over samples, and over repeats or seeds: of metrics and of paired differences."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from qhybrid.statistics.metrics import Floats, Integers, area_under_curve, checked, metrics_of_weights
+from qhybrid.errors import InputError
+from qhybrid.statistics.distribution import BootstrapDistribution, Kind, acceleration_of
+from qhybrid.statistics.metrics import Floats, Integers, checked, metrics_of_weights
 from qhybrid.statistics.proportions import Interval
+from qhybrid.statistics.resampling import leave_one_out, repeat_weights, resamples
 
-CELLS_PER_CHUNK = 4_000_000  # draws x samples held at once: 32 MB a float64 array, whatever the data set's size
+Measured = Callable[[Floats], dict[str, Floats]]
+"""Weights of samples (d, N) -> each metric of each repeat (d, R)."""
 
 
-def bootstrap_intervals(
-    labels: ArrayLike, probabilities: ArrayLike, *, n: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> dict[str, Interval]:
-    """Percentile intervals of every metric from a stratified bootstrap over samples.
+def bootstrap_distributions(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    n: int = 2000,
+    seed: int = 0,
+    kind: Kind = "bca",
+    repeat_scale: float = 1.0,
+) -> dict[str, BootstrapDistribution]:
+    """Compute every metric from each draw of a stratified bootstrap over samples.
 
     Each draw takes as many samples of each class as there are, with replacement (B. Efron and R. Tibshirani,
-    An Introduction to the Bootstrap, 1993, chapter 13). A sample carries its own shot noise into the draw, so
-    predictions from finite shots need no further term.
+    An Introduction to the Bootstrap, 1993, chapter 13). What it estimates is the mean of the metric over samples of
+    the same class counts, and over shots.
+
+    Shot noise: a sample carries its own into the draw, so predictions from finite shots need no further term. Where
+    the same samples were predicted several times (repeats of the shots, or networks of several seeds), the metric is
+    the mean over the repeats, and each draw also takes repeats with replacement: what all samples of a repeat share,
+    such as the drift of a machine or the luck of a seed, then enters (the pigeonhole bootstrap: A. B. Owen, Ann.
+    Appl. Stat. 1, 386, 2007, a little wide where repeats share nothing).
 
     Args:
         labels: True classes 0..C-1, shape (N,).
-        probabilities: Predicted probabilities, shape (N, C).
+        probabilities: Predicted probabilities, shape (N, C), or of repeats, (R, N, C).
+        n: Number of draws.
+        seed: Seed of the draws.
+        kind: Of the intervals, `bca` or `percentile`.
+        repeat_scale: Factor on what the choice of repeats does to a draw; see `seeds.seeds_and_samples`.
+
+    Returns:
+        The distribution of each metric of `classification_metrics`.
+
+    Raises:
+        InputError: As in `classification_metrics`; `n` is not positive.
+    """
+    truth, repeats = checked_repeats(labels, probabilities)
+    return _distributions(truth, _measured(truth, repeats), n, seed, kind, repeat_scale)
+
+
+def paired_distributions(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    reference: ArrayLike,
+    *,
+    n: int = 2000,
+    seed: int = 0,
+    kind: Kind = "bca",
+    repeat_scale: float = 1.0,
+) -> dict[str, BootstrapDistribution]:
+    """Compute from each draw how much every metric differs between two predictions of the same samples.
+
+    As `bootstrap_distributions`, but each draw takes the same samples from both, so that what makes a sample easy or
+    hard for both cancels. `p_value()` of a distribution tests whether the difference is zero.
+
+    Args:
+        labels: True classes 0..C-1, shape (N,).
+        probabilities: Predicted probabilities, shape (N, C), or of repeats, (R, N, C).
+        reference: What they are compared with, shape (N, C), or (R, N, C): repeat by repeat, as of the same seeds.
+        n: Number of draws.
+        seed: Seed of the draws.
+        kind: Of the intervals, `bca` or `percentile`.
+        repeat_scale: As in `bootstrap_distributions`.
+
+    Returns:
+        The distribution of (metric of `probabilities` - metric of `reference`).
+
+    Raises:
+        InputError: As in `classification_metrics`; the numbers of repeats differ; `n` is not positive.
+    """
+    truth, repeats = checked_repeats(labels, probabilities)
+    _, others = checked_repeats(labels, reference)
+    if len(others) != len(repeats) and 1 not in (len(others), len(repeats)):
+        raise InputError(f"{len(repeats)} repeats cannot be paired with {len(others)} of the reference: 1 or as many")
+    of_scores, of_reference = _measured(truth, repeats), _measured(truth, others)
+
+    def difference(weights: Floats) -> dict[str, Floats]:
+        before = of_reference(weights)
+        return {name: values - before[name] for name, values in of_scores(weights).items()}
+
+    return _distributions(truth, difference, n, seed, kind, repeat_scale)
+
+
+def bootstrap_intervals(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    n: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    kind: Kind = "bca",
+) -> dict[str, Interval]:
+    """Intervals of every metric from `bootstrap_distributions`.
+
+    The default is BCa, because percentile intervals are too short for metrics close to 1: with 120 samples, those of
+    an AUC of .95 cover the truth in 91 to 92 % of cases instead of 95, those of an accuracy of .95 in 91 %; BCa covers
+    in 93 to 96 % (tests/test_statistics_coverage.py).
+
+    Args:
+        labels: True classes 0..C-1, shape (N,).
+        probabilities: Predicted probabilities, shape (N, C), or of repeats, (R, N, C).
         n: Number of draws.
         seed: Seed of the draws.
         confidence: Coverage, between 0 and 1.
+        kind: `bca` or `percentile`.
 
     Returns:
         Lower and upper limit of each metric of `classification_metrics`.
 
     Raises:
-        InputError: As in `classification_metrics`.
+        InputError: As in `bootstrap_distributions`; `confidence` is not between 0 and 1.
     """
-    truth, scores = checked(labels, probabilities)
-    chunks = [metrics_of_weights(truth, scores, weights) for weights in _resamples(truth, n, seed)]
-    return _percentile_intervals(chunks, confidence)
+    found = bootstrap_distributions(labels, probabilities, n=n, seed=seed, kind=kind)
+    return {name: distribution.interval(confidence) for name, distribution in found.items()}
 
 
 def paired_bootstrap_differences(
@@ -47,123 +138,68 @@ def paired_bootstrap_differences(
     n: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
+    kind: Kind = "bca",
 ) -> dict[str, Interval]:
-    """Percentile intervals of how much every metric differs between two predictions of the same samples.
-
-    As `bootstrap_intervals`, but each draw takes the same samples from both, so that what makes a sample easy or hard
-    for both cancels.
+    """Intervals of every difference from `paired_distributions`.
 
     Args:
         labels: True classes 0..C-1, shape (N,).
-        probabilities: Predicted probabilities, shape (N, C).
-        reference: What they are compared with, shape (N, C).
+        probabilities: Predicted probabilities, shape (N, C), or of repeats, (R, N, C).
+        reference: What they are compared with, shape (N, C) or (R, N, C).
         n: Number of draws.
         seed: Seed of the draws.
         confidence: Coverage, between 0 and 1.
+        kind: `bca` or `percentile`.
 
     Returns:
         Lower and upper limit of (metric of `probabilities` - metric of `reference`).
 
     Raises:
-        InputError: As in `classification_metrics`.
+        InputError: As in `paired_distributions`; `confidence` is not between 0 and 1.
     """
-    (truth, scores), (_, others) = checked(labels, probabilities), checked(labels, reference)
-    chunks = []
-    for weights in _resamples(truth, n, seed):
-        of_reference = metrics_of_weights(truth, others, weights)
-        of_scores = metrics_of_weights(truth, scores, weights)
-        chunks.append({name: values - of_reference[name] for name, values in of_scores.items()})
-    return _percentile_intervals(chunks, confidence)
+    found = paired_distributions(labels, probabilities, reference, n=n, seed=seed, kind=kind)
+    return {name: distribution.interval(confidence) for name, distribution in found.items()}
 
 
-@dataclass(frozen=True)
-class RocBand:
-    """A ROC curve with its pointwise bootstrap band and its area."""
-
-    false_positive_rate: Floats
-    """Grid from 0 to 1, shape (G,)."""
-    true_positive_rate: Floats
-    """The curve at the grid, shape (G,)."""
-    low: Floats
-    high: Floats
-    """Pointwise percentile band, shape (G,)."""
-    auc: float
-    auc_interval: Interval
+def checked_repeats(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Integers, list[Floats]]:
+    """Labels (N,) and the scores (N, C) of each repeat, found to fit each other."""
+    scores = np.asarray(probabilities, dtype=np.float64)
+    found = [checked(labels, each) for each in (scores if scores.ndim == 3 else [scores])]
+    if not found:
+        raise InputError("probabilities of 0 repeats: at least 1 is needed")
+    return found[0][0], [scores for _, scores in found]
 
 
-def roc_band(
-    positive: ArrayLike, scores: ArrayLike, *, n: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> RocBand:
-    """Compute a ROC curve with a pointwise band from the stratified bootstrap.
+def _measured(truth: Integers, repeats: list[Floats]) -> Measured:
+    """Compute every metric of each repeat, (d, R), for weights (d, N)."""
 
-    The band is vertical: percentiles of the true-positive rate over the draws at each false-positive rate.
+    def measure(weights: Floats) -> dict[str, Floats]:
+        each = [metrics_of_weights(truth, scores, weights) for scores in repeats]
+        return {name: np.stack([metrics[name] for metrics in each], axis=1) for name in each[0]}
 
-    Args:
-        positive: Whether each sample is positive, shape (N,).
-        scores: The higher, the more positive, shape (N,).
-        n: Number of draws.
-        seed: Seed of the draws.
-        confidence: Coverage, between 0 and 1.
-
-    Returns:
-        The curve at 201 false-positive rates, the band and the area with its percentile interval.
-
-    Raises:
-        InputError: As in `classification_metrics`.
-    """
-    score = np.asarray(scores, dtype=np.float64)
-    truth, both = checked(np.asarray(positive, dtype=np.int64), np.stack([-score, score], axis=-1))
-    is_positive, score = truth == 1, both[:, 1]
-    grid = np.linspace(0.0, 1.0, 201)
-    whole = np.ones((1, len(truth)))
-    curves, areas = [], []
-    for weights in _resamples(truth, n, seed):
-        curves.append(_roc_curves(is_positive, score, weights, grid))
-        areas.append(area_under_curve(is_positive, score, weights))
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.concatenate(curves), [tail, 100 - tail], axis=0)
-    auc_low, auc_high = np.percentile(np.concatenate(areas), [tail, 100 - tail])
-    return RocBand(
-        grid,
-        _roc_curves(is_positive, score, whole, grid)[0],
-        low,
-        high,
-        float(area_under_curve(is_positive, score, whole)[0]),
-        (float(auc_low), float(auc_high)),
-    )
+    return measure
 
 
-def _percentile_intervals(chunks: list[dict[str, Floats]], confidence: float) -> dict[str, Interval]:
-    """Limits of each metric over the draws of all chunks."""
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
-    limits = {name: np.percentile(np.concatenate([chunk[name] for chunk in chunks]), tails) for name in chunks[0]}
-    return {name: (float(low), float(high)) for name, (low, high) in limits.items()}
-
-
-def _resamples(truth: Integers, n: int, seed: int) -> Iterator[Floats]:
-    """Draw how often each sample occurs in each stratified bootstrap draw, in chunks of shape (d, N)."""
+def _distributions(
+    truth: Integers, measure: Measured, n: int, seed: int, kind: Kind, repeat_scale: float
+) -> dict[str, BootstrapDistribution]:
+    """Bootstrap and, for BCa, jackknife the mean over the repeats of each number that `measure` computes."""
     rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(truth == k) for k in np.unique(truth)]
-    chunk = max(1, CELLS_PER_CHUNK // len(truth))
-    for start in range(0, n, chunk):
-        size = min(chunk, n - start)
-        weights = np.zeros((size, len(truth)))
-        rows = np.arange(size)[:, None] * len(truth)
-        for member in members:
-            drawn = member[rng.integers(0, len(member), size=(size, len(member)))]
-            weights += np.bincount((rows + drawn).ravel(), minlength=weights.size).reshape(weights.shape)
-        yield weights
-
-
-def _roc_curves(positive: NDArray[np.bool_], score: Floats, weights: Floats, grid: Floats) -> Floats:
-    """True-positive rate at each false-positive rate of the grid for each row of weights, shape (D, G)."""
-    order = np.argsort(-score, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # equal scores make one step
-    hits = np.cumsum((weights * positive)[:, order], axis=1)[:, ends]
-    alarms = np.cumsum((weights * ~positive)[:, order], axis=1)[:, ends]
-    hits = np.pad(hits / hits[:, -1:], ((0, 0), (1, 0)))
-    alarms = np.pad(alarms / alarms[:, -1:], ((0, 0), (1, 0)))
-    # A rate such as 3 / 60 must not fall on the wrong side of its own grid point by a rounding error.
-    return np.stack(
-        [hit[np.searchsorted(alarm, grid + 1e-12, side="right") - 1] for hit, alarm in zip(hits, alarms, strict=True)]
-    )
+    drawn = [measure(weights) for weights in resamples(truth, n, rng)]
+    whole = measure(np.ones((1, len(truth))))
+    left_out = [measure(weights) for weights in leave_one_out(len(truth))] if kind == "bca" else []
+    chosen = repeat_weights(next(iter(whole.values())).shape[1], n, rng)
+    members = [truth == k for k in np.unique(truth)]
+    found = {}
+    for name, values in whole.items():
+        draws = np.concatenate([chunk[name] for chunk in drawn])
+        means = draws.mean(axis=1)
+        shifts = (draws * chosen).sum(axis=1) - means
+        jackknife = np.concatenate([chunk[name].mean(axis=1) for chunk in left_out]) if left_out else None
+        found[name] = BootstrapDistribution(
+            float(values.mean()),
+            means + repeat_scale * shifts,
+            0.0 if jackknife is None else acceleration_of(jackknife[member] for member in members),
+            kind,
+        )
+    return found
