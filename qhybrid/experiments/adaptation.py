@@ -180,7 +180,8 @@ def training_samples(run: Run, limit: int | None, seed: int) -> Features:
         training = training.drawn(limit, seed=seed)
     for label, class_name in enumerate(run.class_names):
         if not (training.labels == label).any():
-            raise InputError(f"there is no training sample of class {class_name!r} to fit on; take a larger limit")
+            hint = "" if limit is None else "; take a larger limit"
+            raise InputError(f"there is no training sample of class {class_name!r} to fit on{hint}")
     return training
 
 
