@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+BRAKET := .venv-braket
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow test-braket lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/qhybrid train --device lightning.qubit
@@ -16,6 +17,9 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
+test-braket: $(BRAKET)/installed
+	$(BRAKET)/bin/python -m pytest tests/test_devices_clouds.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,10 +30,18 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BRAKET) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The tested set of versions, in an environment of its own.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(INSTALLED)
+
+# Amazon's SDK pins an old cloudpickle, which joblib and Dask do not take: it lies over the tested set, apart from it.
+$(BRAKET)/installed: $(INSTALLED)
+	$(PYTHON) -m venv $(BRAKET)
+	$(BRAKET)/bin/python -c 'import sys, sysconfig; open(sysconfig.get_path("purelib") + "/below.pth", "w").write("\n".join(sys.argv[1:]))' \
+	    "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" "$(CURDIR)"
+	$(BRAKET)/bin/python -m pip install --quiet --constraint constraints.txt "amazon-braket-pennylane-plugin>=1.36,<2"
+	touch $(BRAKET)/installed
