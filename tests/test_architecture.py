@@ -21,7 +21,9 @@ FLOORS = {
 }  # fmt: skip
 """A room imports from its own and from lower floors only."""
 
-TRANSPILE = {f"circuits/transpile{part}.py" for part in ("", "_cache", "_machine", "_report", "_routing", "_search")}
+TRANSPILE = {
+    f"circuits/transpile{part}.py" for part in ("", "_cache", "_folding", "_machine", "_report", "_routing", "_search")
+}
 QISKIT = TRANSPILE | {
     "circuits/qasm.py", "devices/aer.py", "devices/aer_circuits.py", "layer.py", "bench_noise.py",
 } | {f"devices/runtime{part}.py" for part in ("", "_client", "_options", "_program", "_pubs", "_results")}  # fmt: skip

@@ -17,7 +17,7 @@ from qhybrid.circuits.encoders import (
     multiplexer_map,
 )
 from qhybrid.circuits.gates import n_wires
-from qhybrid.circuits.observables import PauliWord
+from qhybrid.circuits.observables import MeasurementBasis, PauliWord, measurement_bases
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Circuit:
         amplitude_wires: Wires of that state, the most significant first.
         prepares_by_gates: The initial state is prepared by the first gates, the angles of whose multiplexers
             are the first rows of `encoding_map`.
+        grouping: Which observables are measured together; empty: as `measurement_bases` groups them.
         description: One line for people.
         source: Where it was published.
     """
@@ -73,6 +74,7 @@ class Circuit:
     amplitudes: AmplitudeEncoder | None = None
     amplitude_wires: tuple[int, ...] = ()
     prepares_by_gates: bool = False
+    grouping: tuple[MeasurementBasis, ...] = ()
     description: str = ""
     source: str = ""
     _tensors: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = field(
@@ -93,6 +95,11 @@ class Circuit:
     def n_observables(self) -> int:
         """Number of expectation values, M."""
         return len(self.observables)
+
+    @cached_property
+    def bases(self) -> tuple[MeasurementBasis, ...]:
+        """The measurement bases, each measured with its own shots."""
+        return self.grouping or measurement_bases(self.observables)
 
     @property
     def n_amplitudes(self) -> int:

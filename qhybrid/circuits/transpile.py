@@ -18,7 +18,7 @@ from qiskit.transpiler import Target
 from qhybrid.circuits import transpile_cache
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.isa import Affine, IsaOperation, IsaReport
-from qhybrid.circuits.observables import MeasurementBasis, measurement_bases
+from qhybrid.circuits.observables import MeasurementBasis
 from qhybrid.circuits.transpile_machine import delay_seconds
 from qhybrid.circuits.transpile_search import search
 from qhybrid.errors import InputError
@@ -42,6 +42,8 @@ class IsaCircuit:
         report: What it costs.
         dt: Seconds; the unit of the delays.
         layout: Wire -> physical qubit that it starts on; wires without gates and measurement have none.
+        target: The machine that it was laid out on.
+        scheduled: Waiting times are filled with delays.
     """
 
     circuit: Circuit
@@ -52,6 +54,8 @@ class IsaCircuit:
     report: IsaReport
     dt: float | None
     layout: dict[int, int]
+    target: Target
+    scheduled: bool
 
     @cached_property
     def operations(self) -> tuple[IsaOperation, ...]:
@@ -125,7 +129,7 @@ def isa_circuits(
         raise InputError(f"layout seeds {layout_seeds}: at least 1 is needed")
     if not 1 <= optimization_level <= 3:
         raise InputError(f"optimization level {optimization_level}: allowed are 1, 2 and 3")
-    bases = measurement_bases(circuit.observables)
+    bases = circuit.bases
     key = transpile_cache.key(circuit, target, schedule, layout_seeds, optimization_level) if cache else ""
     entries = transpile_cache.load(key) if cache else None
     if entries is None:
@@ -146,6 +150,8 @@ def isa_circuits(
             report=entry.report,
             dt=target.dt,
             layout=dict(entry.layout),
+            target=target,
+            scheduled=schedule,
         )
         for basis, entry in zip(bases, entries, strict=True)
     )

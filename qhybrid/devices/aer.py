@@ -127,6 +127,13 @@ class AerDevice(NoisyDevice):
         compiled: AerProgram = program.compiled
         return compiled.isa
 
+    def program_of(self, isa: tuple[IsaCircuit, ...]) -> Program:
+        """A program of ISA circuits as they are, with the noise of their machine."""
+        if self.noise is None:
+            return super().program_of(isa)
+        self.tracker.transpilations += 1
+        return Program(isa[0].circuit, noisy_program(isa, self.noise), decomposed=True)
+
     def rescaled(self, program: Program, factor: float) -> Program:
         """The same program with the rates of the device's noise model times a factor."""
         if self.noise is None:

@@ -13,7 +13,7 @@ from qiskit_aer.noise import QuantumError
 from qiskit_aer.noise.noise_model import QuantumErrorLocation
 
 from qhybrid.circuits.circuit import Circuit
-from qhybrid.circuits.observables import MeasurementBasis, measurement_bases
+from qhybrid.circuits.observables import MeasurementBasis
 from qhybrid.circuits.transpile import Affine, IsaCircuit, IsaOperation, ideal_operations
 from qhybrid.devices.sampling import basis_rotation
 from qhybrid.errors import InputError
@@ -116,7 +116,7 @@ def ideal_program(circuit: Circuit) -> AerProgram:
         circuit: Without an initial state (see `Circuit.expanded`).
     """
     circuits = []
-    for basis in measurement_bases(circuit.observables):
+    for basis in circuit.bases:
         body = _Body(circuit.n_qubits)
         rotation = [IsaOperation(name, (wire,)) for name, wire in basis_rotation(basis)]
         for operation in (*ideal_operations(circuit), *rotation):

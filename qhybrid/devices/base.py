@@ -158,6 +158,17 @@ class MachineDevice(Device):
     def isa_circuits(self, program: Program) -> "tuple[IsaCircuit, ...]":
         """The ISA circuits of a program, one for each measurement basis; none without a machine."""
 
+    def program_of(self, isa: "tuple[IsaCircuit, ...]") -> Program:
+        """A program of ISA circuits as they are: no new layout, no optimisation. Mitigation needs it.
+
+        Args:
+            isa: All of one circuit, one for each of its measurement bases.
+
+        Raises:
+            InputError: The device cannot run circuits that it has not laid out itself.
+        """
+        raise InputError(f"{self.name} runs no ISA circuits but its own")
+
 
 class NoisyDevice(MachineDevice):
     """A device that simulates a machine's noise.

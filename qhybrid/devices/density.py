@@ -77,6 +77,13 @@ class DensityDevice(NoisyDevice):
         compiled: DensityProgram = program.compiled
         return compiled.isa
 
+    def program_of(self, isa: "tuple[IsaCircuit, ...]") -> Program:
+        """A program of ISA circuits as they are, with the noise of their machine."""
+        if self.noise is None:
+            return super().program_of(isa)
+        self.tracker.transpilations += 1
+        return Program(isa[0].circuit, noisy_program(isa, self.noise, self._settings), decomposed=True)
+
     def rescaled(self, program: Program, factor: float) -> Program:
         """The same program with the rates of the device's noise model times a factor; the last ones are kept."""
         if self.noise is None:

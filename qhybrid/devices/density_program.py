@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
-from qhybrid.circuits.observables import MeasurementBasis, measurement_bases
+from qhybrid.circuits.observables import MeasurementBasis
 from qhybrid.devices.density_blocks import block_plan
 from qhybrid.devices.density_elements import Channel, Element, gates, needed, readout_channel, simplified, written_out
 from qhybrid.devices.density_sectors import SectorProgram
@@ -100,7 +100,7 @@ class DensityProgram:
 
     def circuits_per_row(self, shots: int | None) -> int:
         """Circuits that one row takes: one for each basis, unless all observables are read from one ideal state."""
-        return len(measurement_bases(self.circuit.observables)) if shots or self.isa else 1
+        return len(self.circuit.bases) if shots or self.isa else 1
 
     def expectations(self, angles: Tensor) -> Tensor:
         """(B, P) angles -> (B, M) exact expectation values, differentiable once."""
@@ -117,7 +117,7 @@ class DensityProgram:
     def probabilities(self, angles: Tensor) -> list[Tensor]:
         """(B, P) angles -> outcome probabilities over the measured wires of each basis, (B, 2**k)."""
         if "outcomes" not in self._engines:
-            bases = measurement_bases(self.circuit.observables)
+            bases = self.circuit.bases
             readings = self.readings if self.isa else [self.readings[0]] * len(bases)
             self._engines["outcomes"] = [
                 self._outcome_engine(reading, basis) for reading, basis in zip(readings, bases, strict=True)

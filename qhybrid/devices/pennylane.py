@@ -15,7 +15,6 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
-from qhybrid.circuits.observables import measurement_bases
 from qhybrid.devices.base import AdjointDevice, Capabilities, Estimates, Program, check_choice, check_shots, check_size
 from qhybrid.devices.pennylane_tapes import TapeFactory
 from qhybrid.devices.plugins import check_credentials, is_analytic, missing_plugin, reason
@@ -84,7 +83,7 @@ class PennyLaneDevice(AdjointDevice):
         """Run a batch in one call of the device's `execute`; on default.qubit torch can differentiate the values."""
         check_shots(shots)
         factory: TapeFactory = program.compiled
-        bases = measurement_bases(program.circuit.observables)
+        bases = program.circuit.bases
         self.tracker.count(circuits=len(angles) * (len(bases) if shots else 1), shots=shots)
         if shots is None:
             return Estimates.exact(self._execute(program, angles, factory.expectations)[0].to(angles))

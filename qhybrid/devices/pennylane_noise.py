@@ -63,6 +63,13 @@ class MixedDevice(PennyLaneDevice, NoisyDevice):
         """The ISA circuits of a program, one for each measurement basis; none without a noise model."""
         return () if self.noise is None else tuple(each.isa for each in program.compiled)
 
+    def program_of(self, isa: tuple[IsaCircuit, ...]) -> Program:
+        """A program of ISA circuits as they are, with the noise of their machine."""
+        if self.noise is None:
+            return super().program_of(isa)
+        self.tracker.transpilations += 1
+        return Program(isa[0].circuit, [NoisyTapes(each, self.noise) for each in isa], decomposed=True)
+
     def rescaled(self, program: Program, factor: float) -> Program:
         """The same program with the rates of the device's noise model times a factor."""
         if self.noise is None:

@@ -8,7 +8,6 @@ import pennylane as qml
 from numpy.typing import NDArray
 
 from qhybrid.circuits.circuit import Circuit, Gate
-from qhybrid.circuits.observables import measurement_bases
 
 _PLAIN = {"x": qml.X, "y": qml.Y, "z": qml.Z, "h": qml.Hadamard, "s": qml.S, "t": qml.T, "sx": qml.SX}
 _PLAIN |= {"cx": qml.CNOT, "cy": qml.CY, "cz": qml.CZ, "swap": qml.SWAP}
@@ -35,7 +34,7 @@ class TapeFactory:
         ]
         self.basis_rotations = [
             [operation for wire, pauli in basis.paulis for operation in _to_z_basis(pauli, wire)]
-            for basis in measurement_bases(circuit.observables)
+            for basis in circuit.bases
         ]
 
     def tape(

@@ -149,11 +149,7 @@ class RuntimeDevice(MachineDevice):
         target = self.client.target(backend)
         timed = target.dt is not None
         isa = isa_circuits(circuit, target, schedule=timed, machine=str(self.backend_name), **self._layout)
-        self.tracker.transpilations += 1
-        compiled = runtime_program(
-            isa, self.client.calibration(backend), primitive=self.primitive, delays=self._schedule
-        )
-        return Program(circuit, compiled, decomposed=True)
+        return self.program_of(isa)
 
     @property
     def machine(self) -> str | None:
@@ -162,6 +158,13 @@ class RuntimeDevice(MachineDevice):
     def isa_circuits(self, program: Program) -> tuple[IsaCircuit, ...]:
         compiled: RuntimeProgram = program.compiled
         return compiled.isa
+
+    def program_of(self, isa: tuple[IsaCircuit, ...]) -> Program:
+        """A program of ISA circuits as they are."""
+        self.tracker.transpilations += 1
+        calibration = self.client.calibration(self.client.backend(self.backend_name))
+        compiled = runtime_program(isa, calibration, primitive=self.primitive, delays=self._schedule)
+        return Program(isa[0].circuit, compiled, decomposed=True)
 
     def run(self, program: Program, angles: Tensor, *, shots: int | None, seed: int | None = None) -> Estimates:
         """Submit a batch and wait for its result.

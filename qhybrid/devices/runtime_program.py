@@ -101,5 +101,6 @@ def digest_of(circuit: Circuit, rows: NDArray[np.float64], shots: int, settings:
         [str(word) for word in circuit.observables],
         rows.shape,
         shots,
+        *([circuit.name] if circuit.grouping else []),  # the folding of circuits for mitigation is in their names
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + rows.tobytes()).hexdigest()

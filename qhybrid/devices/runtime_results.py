@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qiskit_ibm_runtime import RuntimeDecoder
 
 from qhybrid.circuits.circuit import Circuit
-from qhybrid.circuits.observables import MeasurementBasis, PauliWord, measurement_bases
+from qhybrid.circuits.observables import MeasurementBasis, PauliWord
 from qhybrid.devices.base import Estimates
 from qhybrid.devices.sampling import shot_error
 from qhybrid.errors import QHybridError
@@ -27,8 +27,7 @@ def layout_of(circuit: Circuit, primitive: str, n_rows: int) -> dict[str, Any]:
         "rows": n_rows,
         "observables": [str(word) for word in circuit.observables],
         "bases": [
-            {"paulis": [list(pair) for pair in basis.paulis], "members": list(basis.members)}
-            for basis in measurement_bases(circuit.observables)
+            {"paulis": [list(pair) for pair in basis.paulis], "members": list(basis.members)} for basis in circuit.bases
         ],
     }
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from qhybrid.circuits.circuit import Circuit
-from qhybrid.circuits.observables import MeasurementBasis, measurement_bases
+from qhybrid.circuits.observables import MeasurementBasis
 from qhybrid.devices.base import Estimates
 
 
@@ -29,7 +29,7 @@ def sample_expectations(
     generator = np.random.default_rng(seed)
     batch = probabilities[0].shape[0]
     values = np.empty((batch, circuit.n_observables))
-    for basis, table in zip(measurement_bases(circuit.observables), probabilities, strict=True):
+    for basis, table in zip(circuit.bases, probabilities, strict=True):
         table = np.clip(table, 0, None)
         counts = generator.multinomial(shots, table / table.sum(axis=1, keepdims=True))
         wires = basis.wires if table.shape[1] == 2 ** len(basis.wires) else range(circuit.n_qubits)
@@ -40,7 +40,7 @@ def sample_expectations(
 def exact_expectations(probabilities: list[NDArray[np.float64]], circuit: Circuit) -> Estimates:
     """Expectation values of outcome probabilities, which are laid out as in `sample_expectations`."""
     values = np.empty((len(probabilities[0]), circuit.n_observables))
-    for basis, table in zip(measurement_bases(circuit.observables), probabilities, strict=True):
+    for basis, table in zip(circuit.bases, probabilities, strict=True):
         wires = basis.wires if table.shape[1] == 2 ** len(basis.wires) else range(circuit.n_qubits)
         values[:, list(basis.members)] = table @ basis.signs(circuit.observables, wires)
     return Estimates.exact(torch.from_numpy(values))

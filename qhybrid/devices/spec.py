@@ -3,7 +3,7 @@
 driver = "pennylane"            # a shipped driver, "package.module:Class" or "./file.py:Class"
 description = "PennyLane's C++ statevector simulator"
 diff_method = "adjoint"         # what "best" means on it; without the key, the driver decides
-[options]                       # keyword arguments of the driver
+[options]                       # keyword arguments of the driver, and `mitigation` (see mitigation_spec.py)
 device = "lightning.qubit"
 """
 
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qhybrid import catalog
 from qhybrid.devices.base import Device
+from qhybrid.devices.mitigation_spec import Mitigation, parse_mitigation
 from qhybrid.errors import InputError, QHybridError, did_you_mean
 from qhybrid.noise_models.model import NoiseModel
 
@@ -106,6 +107,7 @@ def load_device(
     layout_seeds: int | None = None,
     backend: str | None = None,
     options: Mapping[str, Any] | None = None,
+    mitigation: str | Mapping[str, Any] | Mitigation | None = None,
 ) -> Device:
     """Open a device by its name (see `device_spec`).
 
@@ -115,6 +117,8 @@ def load_device(
         layout_seeds: Transpiler seeds tried for each circuit; None: the driver's default.
         backend: Machine of a device that has several; None: the one in its file.
         options: Options of the driver that replace those of the device file.
+        mitigation: How errors are mitigated, such as "readout,zne" (see `parse_mitigation`); "none": not at all; None:
+            as the device file says under `options.mitigation`.
 
     Raises:
         InputError: There is no such device, its file is wrong, it does not start here, or it takes no noise model or
@@ -126,6 +130,9 @@ def load_device(
     parameters = inspect.signature(driver).parameters
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     chosen = {**spec.options, **(options or {})}
+    asked_for = chosen.pop("mitigation", None)
+    given = (asked_for, f"{where}: options.mitigation") if mitigation is None else (mitigation, "mitigation")
+    mitigate = parse_mitigation(*given)
     if backend is not None:
         if "backend" not in parameters and "backend" not in chosen:
             raise InputError(f"{name} takes no backend (backend = {backend!r}); qiskit.remote takes one")
@@ -134,8 +141,8 @@ def load_device(
     if unknown and not takes_any:
         allowed = [key for key in parameters if key not in ("name", "noise")]
         raise InputError(f"{where}: unknown key 'options.{unknown[0]}'; {did_you_mean(unknown[0], allowed)}")
-    given = {"noise": noise, "layout_seeds": layout_seeds}
-    asked = {key: value for key, value in given.items() if value is not None}
+    settings = {"noise": noise, "layout_seeds": layout_seeds}
+    asked = {key: value for key, value in settings.items() if value is not None}
     if noise is not None and "noise" not in parameters:
         raise InputError(f"{name} takes no noise model (noise = {noise.name!r}); {NOISY}")
     asked = {key: value for key, value in asked.items() if key in parameters}
@@ -150,7 +157,11 @@ def load_device(
         raise InputError(f"{where}: driver {spec.driver!r} has no {missing[0]} (see qhybrid.Device)")
     if noise is not None and not device.capabilities.noise:  # never simulate silently without it
         raise InputError(f"{name} takes no noise model (noise = {noise.name!r}); {NOISY}")
-    return device
+    if not mitigate.label:
+        return device
+    from qhybrid.devices.mitigation import mitigated
+
+    return mitigated(device, mitigate)
 
 
 def list_devices(*, check: bool = False) -> list[DeviceEntry]:

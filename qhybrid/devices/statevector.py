@@ -7,7 +7,6 @@ from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.gates import FIXED
-from qhybrid.circuits.observables import measurement_bases
 from qhybrid.devices.base import Capabilities, Device, Estimates, Program, check_shots, check_size
 from qhybrid.devices.sampling import basis_rotation, sample_expectations
 from qhybrid.devices.statevector_program import StatevectorProgram
@@ -36,7 +35,7 @@ class StatevectorDevice(Device):
     def prepare(self, circuit: Circuit) -> Program:
         """Fuse the circuit's gates into a short list of tensor operations."""
         check_size(self.name, circuit, self.capabilities.max_qubits)
-        rotations = [basis_rotation(basis) for basis in measurement_bases(circuit.observables)]
+        rotations = [basis_rotation(basis) for basis in circuit.bases]
         self.tracker.transpilations += 1
         return Program(circuit, (StatevectorProgram(circuit), rotations))
 
