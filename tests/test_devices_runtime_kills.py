@@ -15,7 +15,8 @@ from runtime_child import STEPS
 from runtime_rounds import WAIT, Round, Stand, rounds
 
 from qhybrid.devices import runtime_jobs
-from qhybrid.devices.runtime_client import Client, Unreachable
+from qhybrid.devices.runtime_client import Client
+from qhybrid.devices.runtime_errors import Unreachable
 from qhybrid.devices.runtime_jobs import Job, collect
 
 POSTING = "posting"

@@ -13,47 +13,20 @@ from typing import Any
 
 from qiskit.providers.exceptions import QiskitBackendNotFoundError
 from qiskit_ibm_runtime import Batch, EstimatorV2, QiskitRuntimeService, SamplerV2, Session
-from requests import RequestException
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
 
+from qhybrid.devices.runtime_errors import Ended, Missing, Unreachable, status_of, translated
 from qhybrid.errors import InputError, QHybridError, did_you_mean
 from qhybrid.noise_models.pull import without_secrets
 from qhybrid.noise_models.snapshot_files import packaged_snapshots
 
 logging.getLogger("qiskit_ibm_runtime").setLevel(logging.ERROR)  # names instances and plans at every start
 
-NO_ACCOUNT = (
-    "no IBM account: save one with QiskitRuntimeService.save_account, or set QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE "
-    "(API keys: https://quantum.cloud.ibm.com); `qhybrid emulator` needs none"
-)
 TIMEOUT = (10.0, 120.0)
 """Seconds to connect, and to wait for a byte of the reply."""
-PASSING = {401, 408, 425, 429, *range(500, 600)}
-"""HTTP states that another attempt may change; 401 is a token that has expired, which is then asked for anew."""
 FINISHED = {"COMPLETED": "done", "FAILED": "failed", "CANCELLED": "cancelled"}
 RAN_TOO_LONG = 1305
 """IBM's reason code of a job that was cancelled at its `max_execution_time`."""
-
-
-INSTANCES = "the saved account, QISKIT_IBM_INSTANCE or the option `instance` (https://quantum.cloud.ibm.com/instances)"
-
-
-class Unreachable(QHybridError):
-    """A call failed in a way that passes.
-
-    Args:
-        message: One line, without secrets.
-        status: The HTTP state; None where no reply came, so that nobody knows what the service did.
-    """
-
-    def __init__(self, message: str, status: int | None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Missing(QHybridError):
-    """The service does not know a job."""
 
 
 class Client:
@@ -227,7 +200,7 @@ class Client:
                 try:
                     return ask(api)
                 except Exception as error:
-                    if _status(error) != 404:
+                    if status_of(error) != 404:
                         raise
         raise Missing(f"IBM does not know the job or session {identity}")
 
@@ -260,34 +233,14 @@ class Client:
         except (QHybridError, KeyboardInterrupt):
             raise
         except Exception as error:  # the client raises its own kinds, those of requests and those of urllib3
-            raise self._translated(error, what) from None
+            if status_of(error) == 401:
+                self._service, self._backends = None, {}  # a new one asks for a new token
+            raise translated(error, what, was_open=self._was_open) from None
         finally:
             for each in said:
                 note = without_secrets(str(each.message))
                 if issubclass(each.category, UserWarning) and "API Key" not in note and note not in self.notes:
                     self.notes.append(note)
-
-    def _translated(self, error: Exception, what: str) -> QHybridError:
-        kind, status = type(error).__name__, _status(error)
-        reason = without_secrets(" ".join(str(error).split()).strip("'\""))
-        if kind == "AccountNotFoundError":
-            return InputError(NO_ACCOUNT)
-        if status == 401:
-            self._service, self._backends = None, {}  # a new one asks for a new token
-        if not self._was_open and status in (400, 401, 403):
-            return InputError(f"IBM refuses the account ({status}): is the API key right? ({NO_ACCOUNT})")
-        if not self._was_open and "instance" in reason.lower() and status is None and not _is_connection(error):
-            return InputError(f"your IBM account has no such instance; check it in {INSTANCES}")
-        if status == 409 and "cancel" in what:
-            return Ended(f"the job has ended ({reason})")
-        if status in PASSING or (status is None and _is_connection(error)):
-            said = f"HTTP {status}" if status else "no reply"
-            return Unreachable(f"cannot {what} at IBM now ({said})", status)
-        return QHybridError(f"cannot {what}: IBM refuses it: {reason}")
-
-
-class Ended(QHybridError):
-    """A job cannot be cancelled any more."""
 
 
 def state_of(job: Mapping[str, Any]) -> str:
@@ -305,28 +258,3 @@ def reason_of(job: Mapping[str, Any]) -> str:
     code = state.get("reason_code", state.get("reasonCode"))
     reason = without_secrets(str(state.get("reason") or "")) or "IBM gives no reason"
     return f"{reason} (code {code})" if code else reason
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP state behind an error; None: there was no reply."""
-    for each in _chain(error):
-        response = getattr(each, "response", None)
-        for status in (getattr(each, "status_code", None), getattr(response, "status_code", None)):
-            if isinstance(status, int) and status > 0:
-                return status
-        if type(each).__name__ == "IBMNotAuthorizedError":
-            return 401
-    return None
-
-
-def _is_connection(error: BaseException) -> bool:
-    """Whether an error is about the line rather than about what was asked: also a reply that is cut short."""
-    return any(isinstance(each, (RequestException, HTTPError, OSError, json.JSONDecodeError)) for each in _chain(error))

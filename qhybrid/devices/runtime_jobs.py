@@ -13,7 +13,8 @@ from typing import Any
 from qhybrid.devices.base import Estimates
 from qhybrid.devices.job_row import JobRow, now
 from qhybrid.devices.jobs import Ledger
-from qhybrid.devices.runtime_client import Client, Missing, Unreachable, reason_of, state_of
+from qhybrid.devices.runtime_client import Client, reason_of, state_of
+from qhybrid.devices.runtime_errors import Missing, Unreachable
 from qhybrid.devices.runtime_messages import ENDED, Progress, StillRunning, Waiting, ending, still
 from qhybrid.devices.runtime_pubs import pubs
 from qhybrid.devices.runtime_raw import read_estimates
