@@ -1,7 +1,7 @@
 """What goes wrong on the way to a machine and is rare: no job is lost, and none runs twice."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from qhybrid.devices import runtime_jobs
 from qhybrid.devices.base import Program
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime import RuntimeDevice
-from qhybrid.devices.runtime_client import Unreachable
+from qhybrid.devices.runtime_errors import Unreachable
 from qhybrid.devices.runtime_jobs import StillRunning, collect
+from qhybrid.emulator.faults import Faults
 from qhybrid.emulator.running import RunningEmulator
 from qhybrid.errors import QHybridError
 
@@ -39,9 +40,11 @@ def prepared(emulator: RunningEmulator) -> tuple[RuntimeDevice, Program]:
 
 
 @pytest.fixture
-def device(prepared: tuple[RuntimeDevice, Program]) -> RuntimeDevice:
+def device(prepared: tuple[RuntimeDevice, Program], emulator: RunningEmulator) -> Iterator[RuntimeDevice]:
+    """With a ledger of the test's own; the test's faults end with it."""
     prepared[0].ledger = Ledger()
-    return prepared[0]
+    yield prepared[0]
+    emulator.set_faults(**asdict(Faults()))
 
 
 @pytest.fixture
