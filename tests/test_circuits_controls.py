@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from dense_simulation import circuits, expectations, final_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from qhybrid.circuits.quadratic_form import quadratic_forms, seen_amplitude_wire
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.devices.spec import load_device
 from qhybrid.errors import InputError
-from tests.dense_simulation import circuits, expectations, final_state
 
 AMPLITUDE = [name for name in catalog.entries("circuits") if load_circuit(name).amplitudes]
 

@@ -8,6 +8,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small_run import COUNTS, small_run
+from tiny_training import experiment, quiet, write_images
 
 from qhybrid.errors import InputError
 from qhybrid.experiments.adaptation_fits import INVERSE_STRENGTHS
@@ -19,8 +21,6 @@ from qhybrid.experiments.runs import Features, open_run
 from qhybrid.experiments.training import train
 from qhybrid.statistics import classification_metrics
 from qhybrid.storage import read_arrays
-from tests.small_run import COUNTS, small_run
-from tests.tiny_training import experiment, quiet, write_images
 
 
 @pytest.mark.parametrize(("head", "n_classes"), [("quantum", 2), ("linear", 3)])

@@ -1,17 +1,21 @@
 """The heads: the quantum one, its variants that lack one thing each, the classical ones; small, trained, on devices."""
 
 import json
+import signal
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from command_line import runner
+from small_run import small_run
+from tiny_training import experiment, quiet, same_end, write_images
 from torch.nn import functional
 
 from qhybrid.circuits.controls import without_entanglement
 from qhybrid.circuits.spec import load_circuit
-from qhybrid.errors import InputError
+from qhybrid.errors import InputError, Interrupted
 from qhybrid.experiments.adaptation import adapt
 from qhybrid.experiments.evaluation import evaluate
 from qhybrid.experiments.heads import (
@@ -27,9 +31,6 @@ from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.spec import DeviceChoice, Head, ModelSpec, TrainSpec, load_experiment
 from qhybrid.experiments.training import resume, train
 from qhybrid.experiments.training_module import TrainingModule
-from tests.command_line import runner
-from tests.small_run import small_run
-from tests.tiny_training import experiment, quiet, write_images
 
 ALL: tuple[Head, ...] = get_args(Head)
 QUANTUM = tuple(head for head in ALL if ModelSpec(head=head).is_quantum)
@@ -96,7 +97,10 @@ def test_the_separable_head_runs_the_circuit_without_entangling_gates(circuit: s
 def test_a_circuit_without_entangling_gates_has_no_separable_head(tmp_path: Path) -> None:
     path = tmp_path / "local.toml"
     path.write_text('qubits = 1\nobservables = ["Z0"]\nblocks = [{ encode = "angle" }, { rotate = "Y" }]\n')
-    with pytest.raises(InputError, match="'local' has no gate between two qubits: without entanglement it is itself"):
+    with pytest.raises(
+        InputError,
+        match="head 'quantum-separable': circuit 'local' has no gate between two qubits",
+    ):
         _head("quantum-separable", str(path))
 
 
@@ -192,7 +196,8 @@ def test_terms_of_a_random_vector_are_one_on_average() -> None:
 
 def test_angle_encoded_circuits_have_no_quadratic_head() -> None:
     with pytest.raises(
-        InputError, match=r"^circuit 'angle_4q' is no quadratic form .*: sda_qec, sda_qec_4q, sda_qec_8q$"
+        InputError,
+        match=r"^head 'quadratic': circuit 'angle_4q' is no quadratic form .*: sda_qec, sda_qec_4q, sda_qec_8q$",
     ):
         _head("quadratic", "angle_4q")
 
@@ -237,6 +242,44 @@ def test_tables_tell_the_controls_from_the_circuit(
     assert rows == {"angle_4q (separable)": statevector, "angle_4q (frozen)": statevector, "quadratic": ""}
     said = qhybrid("estimate", str(run.path), "--noise", "ibm_torino", "--layout-seeds", "2")
     assert "angle_4q-separable on ibm_torino: no two-qubit gate" in said.stdout, said.stderr
+
+
+@pytest.mark.parametrize(
+    ("circuit", "sizes"),
+    [
+        ("sda_qec", {"quantum": (18, 0), "quantum-separable": (18, 0), "quantum-frozen": (10, 8), "linear": (514, 0),
+                     "mlp": (18, 0), "quadratic": (20, 0)}),
+        ("angle_4q", {"quantum": (1046, 0), "quantum-separable": (1046, 0), "quantum-frozen": (1038, 8),
+                      "linear": (514, 0), "mlp": (1038, 0)}),
+    ],
+)  # fmt: skip
+def test_the_sizes_in_the_readme_are_those_of_the_heads(circuit: str, sizes: dict[str, tuple[int, int]]) -> None:
+    heads = {kind: _head(kind, circuit) for kind in sizes}
+    assert {k: (count_parameters(head), count_parameters(head, trainable=False)) for k, head in heads.items()} == sizes
+
+
+@pytest.mark.slow
+def test_a_training_with_frozen_weights_goes_on_as_if_it_had_not_been_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_images(tmp_path / "images.npz", n_validation=10)
+    exact = {"device__name": "qhybrid.statevector", "device__diff_method": "best", "device__shots": "none"}
+    spec = experiment(images, model__head="quantum-frozen", **exact)
+    whole = train(spec, out=tmp_path / "whole", console=quiet())
+    step = TrainingModule.training_step
+
+    def stop_in_second_epoch(self: TrainingModule, batch: Any, index: int) -> torch.Tensor:
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", stop_in_second_epoch)
+        with pytest.raises(Interrupted):
+            train(spec, out=tmp_path / "cut", console=quiet())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it after an interrupt
+    cut = open_run(root=tmp_path / "cut", incomplete=True)
+    same_end(resume(cut.path, console=quiet()), whole)
 
 
 @pytest.mark.slow

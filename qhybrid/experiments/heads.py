@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.controls import without_entanglement
+from qhybrid.circuits.quadratic_form import check_quadratic_form
 from qhybrid.circuits.spec import load_circuit
+from qhybrid.errors import InputError
 from qhybrid.experiments.classifier_head import ClassifierHead, ProjectingHead
 from qhybrid.experiments.heads_classical import LinearHead, MatchedMLPHead, QuadraticHead, matched_mlp
 from qhybrid.experiments.seeding import derive_seed
@@ -96,7 +98,12 @@ def head_circuit(head: Head, circuit: str) -> Circuit:
         InputError: The circuit is wrong, or has no entanglement that could be taken away.
     """
     loaded = load_circuit(circuit)
-    return without_entanglement(loaded) if head == "quantum-separable" else loaded
+    if head != "quantum-separable":
+        return loaded
+    try:
+        return without_entanglement(loaded)
+    except InputError as error:
+        raise InputError(f"head {head!r}: {error}") from None
 
 
 def _quantum(request: HeadRequest) -> ClassifierHead:
@@ -132,9 +139,14 @@ def _mlp(request: HeadRequest) -> ClassifierHead:
 
 
 def _quadratic(request: HeadRequest) -> ClassifierHead:
+    circuit = load_circuit(request.circuit)
+    try:
+        check_quadratic_form(circuit)
+    except InputError as error:
+        raise InputError(f"head {request.spec.head!r}: {error}") from None
     return QuadraticHead(
         request.feature_dim,
-        load_circuit(request.circuit),
+        circuit,
         request.n_classes,
         angle_spread=request.spec.angle_spread,
         classifier_gain=request.spec.classifier_gain,

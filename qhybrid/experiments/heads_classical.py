@@ -126,7 +126,7 @@ def matched_terms(dimension: int, n_classes: int, n_parameters: int) -> int:
     """Choose the number of rank-one terms whose parameter count is nearest to that of a circuit and its last layer.
 
     There is always one: a control that sees less than the circuit would be a straw man. It may then be a little larger
-    than the circuit: 20 parameters to the 18 of `sda_qec`, 34 to the 26 of `sda_qec_8q`.
+    than the circuit: 20 parameters to the 18 of `sda_qec`, 36 to the 26 of `sda_qec_8q`.
 
     Args:
         dimension: Entries of a term's vector, D.
