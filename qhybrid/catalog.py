@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from qhybrid.errors import InputError, did_you_mean
 
@@ -142,7 +142,9 @@ def _keys_at(spec: "type[BaseModel]", location: tuple[Any, ...]) -> list[str]:
     for part in location:
         field = model.model_fields.get(str(part))
         annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        possible = (annotation, *get_args(annotation))  # such as `Zne | None`
+        models = [each for each in possible if isinstance(each, type) and issubclass(each, BaseModel)]
+        if len(models) != 1:
             return []
-        model = annotation
+        model = models[0]
     return sorted(field.alias or name for name, field in model.model_fields.items())

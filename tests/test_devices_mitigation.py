@@ -1,0 +1,393 @@
+"""Mitigation round devices: pure readout noise undone, zero-noise extrapolation, honest standard errors, its cost."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dense_simulation import circuit_of, circuits, expectations, random_rows
+from full_noise import SMALL
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from loopback import emulated, in_haste
+from torch import Tensor
+
+from qhybrid.circuits.circuit import Circuit
+from qhybrid.circuits.spec import load_circuit
+from qhybrid.circuits.transpile_folding import folded
+from qhybrid.devices.base import Device, NoisyDevice
+from qhybrid.devices.density import DensityDevice
+from qhybrid.devices.mitigation import MitigatedDevice, MitigatedJobs, mitigated, parse_mitigation
+from qhybrid.devices.mitigation_readout import Confusion
+from qhybrid.devices.mitigation_zne import coefficients, extrapolate
+from qhybrid.devices.spec import load_device
+from qhybrid.emulator.running import RunningEmulator
+from qhybrid.errors import InputError, QHybridError
+from qhybrid.layer import QuantumLayer
+from qhybrid.noise_models.spec import load_noise_model
+
+BRISBANE = "ibm_brisbane"
+
+
+@functools.cache
+def device(machine: str = BRISBANE, parts: tuple[str, ...] | None = None, name: str = "qhybrid.density") -> NoisyDevice:
+    noise = load_noise_model(machine)
+    opened = load_device(name, noise=noise if parts is None else noise.with_parts(parts), layout_seeds=2)
+    assert isinstance(opened, NoisyDevice)
+    return opened
+
+
+def several_bases() -> Circuit:
+    """Words of up to three wires in three bases, which share wires and sub-words."""
+    gates = [("ry", (0,)), ("rx", (1,)), ("ry", (2,)), ("cx", (0, 1)), ("ry", (1,)), ("cx", (1, 2)), ("rx", (0,))]
+    return circuit_of(gates, ["Z0 Z1 Z2", "X0 Z1", "Z1", "X0", "Y1 Y2", "Z0 Z2"], 3)
+
+
+def circuit_named(name: str) -> Circuit:
+    return several_bases() if name == "several bases" else load_circuit(name).expanded()
+
+
+def batch(circuit: Circuit, n_rows: int, seed: int = 0) -> Tensor:
+    """Angles of random features at random weights, (B, P)."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = 2 * torch.pi * torch.rand(circuit.n_weights, generator=generator, dtype=torch.float64)
+    if not circuit.encoders and circuit.amplitudes is None:
+        return 3 * torch.randn(n_rows, circuit.n_angles, generator=generator, dtype=torch.float64)
+    features = torch.randn(n_rows, circuit.n_features, generator=generator, dtype=torch.float64)
+    return circuit.parameters(features, weights)
+
+
+def exact(opened: Device, circuit: Circuit, angles: Tensor) -> Tensor:
+    return opened.run(opened.prepare(circuit), angles, shots=None, seed=None).values
+
+
+def rmse(values: Tensor, wanted: Tensor) -> float:
+    return float((values - wanted).detach().pow(2).mean().sqrt())
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [(BRISBANE, "angle_4q"), (BRISBANE, "several bases"), ("ibm_torino", "sda_qec_4q")]
+    + [pytest.param(machine, name, marks=pytest.mark.slow) for machine in (BRISBANE, "ibm_torino") for name in SMALL],
+)
+def test_readout_mitigation_undoes_pure_readout_noise(machine: str, name: str) -> None:
+    opened, circuit = device(machine, ("readout",)), circuit_named(name)
+    angles = batch(circuit, 4)
+    ideal = torch.from_numpy(expectations(circuit, angles.numpy()))
+    assert (exact(opened, circuit, angles) - ideal).abs().max() > 5e-3
+    for how in ({"readout": "inverse"}, {"readout": "mthree"}, {"readout": "inverse", "calibration": "model"}):
+        torch.testing.assert_close(exact(mitigated(opened, how), circuit, angles), ideal, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["qiskit.aer", pytest.param("default.mixed", marks=pytest.mark.slow)])
+def test_other_simulators_mitigate_like_density(name: str) -> None:
+    circuit = several_bases()
+    angles = batch(circuit, 3)
+    for how in ("readout", "zne", "readout,zne:exponential"):
+        ours, theirs = (exact(mitigated(each, how), circuit, angles) for each in (device(), device(name=name)))
+        torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=0)
+
+
+def test_devices_without_a_machine_are_calibrated_through_their_own_circuits() -> None:
+    circuit = circuit_named("several bases")
+    angles = batch(circuit, 3)
+    for name in ("default.qubit", "qhybrid.statevector"):
+        opened = load_device(name, mitigation="readout")
+        torch.testing.assert_close(
+            exact(opened, circuit, angles), torch.from_numpy(expectations(circuit, angles.numpy())), atol=1e-10, rtol=0
+        )
+    layer = QuantumLayer("angle_4q", load_device("lightning.qubit", mitigation="readout"), shots=100)
+    assert layer.diff_method == "parameter-shift"  # adjoint differentiates the circuit, not what is made of it
+    assert layer(torch.zeros(2, 4)).shape == (2, 4)
+
+
+def test_calibration_circuits_give_the_matrices_of_the_model() -> None:
+    opened = device(parts=("readout",))
+    program = mitigated(opened, "readout").prepare(load_circuit("angle_4q"))
+    calibration, _ = program.compiled.construct(torch.zeros(1, program.circuit.n_angles), None)
+    result = opened.run(calibration.program, calibration.angles, shots=None, seed=None)
+    found = program.compiled.calibrated(result)
+    (isa,) = program.compiled.isa
+    assert sorted(found.place) == sorted(isa.qubits[place] for place in isa.measured.values())
+    for qubit in found.place:
+        assert opened.noise is not None
+        np.testing.assert_allclose(found.matrix(qubit), opened.noise.readout_matrix(qubit), atol=1e-12)
+    assert not found.variances.any()
+
+
+@pytest.mark.parametrize("name", ["angle_4q", "sda_qec_4q"])
+def test_zne_lowers_the_error_of_expectation_values(name: str) -> None:
+    opened, circuit = device(), circuit_named(name)
+    angles = batch(circuit, 64)
+    ideal = torch.from_numpy(expectations(circuit, angles.numpy()))
+    before = rmse(exact(opened, circuit, angles), ideal)
+    for extrapolation, folding in (("linear", "local"), ("richardson", "local"), ("exponential", "global")):
+        zne = {"extrapolation": extrapolation, "folding": folding}
+        alone = rmse(exact(mitigated(opened, {"zne": zne}), circuit, angles), ideal)
+        both = rmse(exact(mitigated(opened, {"zne": zne, "readout": "inverse"}), circuit, angles), ideal)
+        assert alone < 0.8 * before
+        assert both < 0.8 * before
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(circuit=circuits(max_qubits=3), factor=st.sampled_from([3, 5]), folding=st.sampled_from(["local", "global"]))
+def test_folding_keeps_what_a_circuit_does(circuit: Circuit, factor: int, folding: str) -> None:
+    circuit = circuit.expanded()
+    opened = DensityDevice(noise=load_noise_model(BRISBANE).with_parts([]), layout_seeds=1)
+    rows = random_rows(circuit, 2, seed=1)
+    isa = opened.isa_circuits(opened.prepare(circuit))
+    program = opened.program_of(tuple(folded(each, factor, folding) for each in isa))
+    values = opened.run(program, torch.from_numpy(rows)).values.numpy()
+    np.testing.assert_allclose(values, expectations(circuit, rows), atol=1e-10)
+
+
+@pytest.mark.parametrize("machine", [BRISBANE, "ibm_torino"])
+def test_folding_multiplies_gates_and_schedules_them_anew(machine: str) -> None:
+    opened = device(machine)
+    (isa,) = opened.isa_circuits(opened.prepare(load_circuit("angle_4q")))
+    assert folded(isa, 1, "local") is isa
+    three, whole = folded(isa, 3, "local"), folded(isa, 3, "global")
+    assert three.report.gates2q == whole.report.gates2q == 3 * isa.report.gates2q
+    assert three.report.gates1q == isa.report.gates1q
+    assert whole.report.gates1q == 3 * isa.report.gates1q
+    assert three.qubits == isa.qubits
+    assert three.measured == isa.measured
+
+    def seconds(name: str, each: Any) -> float:
+        return sum(one.seconds for one in each.operations if one.name == name)
+
+    assert isa.report.seconds < three.report.seconds < whole.report.seconds < 3 * isa.report.seconds
+    assert seconds("delay", three) > 1.5 * seconds("delay", isa) > 0
+    names = {(one.name, one.qubits) for one in isa.operations if len(one.qubits) == 2}
+    assert {(one.name, one.qubits) for one in three.operations if len(one.qubits) == 2} == names
+
+
+def test_extrapolations_recover_the_functions_they_are_made_for() -> None:
+    factors = (1, 3, 5)
+    x = torch.tensor(factors, dtype=torch.float64)[:, None, None]
+    none = torch.zeros(3, 1, 2, dtype=torch.float64)
+    slope = torch.tensor([[-0.1, 0.2]], dtype=torch.float64)
+    np.testing.assert_allclose(coefficients("linear", factors), [13 / 12, 4 / 12, -5 / 12])
+    np.testing.assert_allclose(coefficients("richardson", factors), [15 / 8, -10 / 8, 3 / 8])
+    line, parabola, decay = 0.4 + slope * x, 0.4 + slope * x + 0.01 * x**2, 0.4 * torch.exp(-slope.abs() * x)
+    for name, values in (("linear", line), ("richardson", parabola), ("exponential", decay), ("exponential", -decay)):
+        found = extrapolate(name, factors, values, none)
+        torch.testing.assert_close(found.values.abs(), torch.full((1, 2), 0.4, dtype=torch.float64))
+        assert not found.failed.any()
+
+
+def test_where_no_exponential_fits_the_line_stands_and_is_counted() -> None:
+    values = torch.tensor([[0.5, 0.02, 0.3], [0.3, -0.01, 0.2], [0.2, -0.03, 0.15]], dtype=torch.float64)[:, None, :]
+    variances = torch.tensor([1e-4, 1e-4, 1e-2], dtype=torch.float64).expand(3, 1, 3)
+    found = extrapolate("exponential", (1, 3, 5), values, variances)
+    assert found.failed.tolist() == [[False, True, True]]
+    line = extrapolate("linear", (1, 3, 5), values, variances)
+    torch.testing.assert_close(found.values[0, 1:], line.values[0, 1:])
+    steep = torch.tensor([0.9, 0.3, 0.1], dtype=torch.float64)[:, None, None]
+    assert extrapolate("exponential", (1, 3, 5), steep, torch.full_like(steep, 1e-6)).failed.all()  # 1.56 at 0
+    opened = mitigated(device(), "zne:exponential")
+    assert isinstance(opened, MitigatedDevice)
+    program = opened.prepare(load_circuit("angle_4q"))
+    assert opened.remark(program) is None
+    opened.run(program, batch(program.circuit, 64), shots=64, seed=1)
+    assert "did not fit" in str(opened.remark(program))
+    assert "of 256 values" in str(opened.remark(program))
+
+
+SPREADS = [
+    {"readout": "inverse", "calibration": "model"},
+    {"readout": "mthree", "calibration": "model"},
+    {"zne": {"extrapolation": "linear"}},
+    {"zne": {"extrapolation": "richardson", "factors": [1, 3]}},
+    {"zne": {"extrapolation": "exponential"}},
+    {"readout": "inverse", "calibration": "model", "zne": {"folding": "global"}},
+]
+
+
+@pytest.mark.parametrize("how", SPREADS, ids=lambda how: parse_mitigation(how).label)
+def test_standard_errors_are_the_spread_of_repeated_runs(how: dict[str, Any]) -> None:
+    circuit = several_bases()
+    opened = mitigated(device(parts=("readout", "gates2q")), how)
+    program = opened.prepare(circuit)
+    n_rows = 400 if how.get("readout") == "mthree" else 3000
+    rows = torch.tensor([[0.4, 0.5, 0.6, 0.3, 0.8]], dtype=torch.float64).expand(n_rows, -1)
+    found = opened.run(program, rows, shots=1000, seed=5)
+    torch.testing.assert_close(found.values.std(0), found.stderr.pow(2).mean(0).sqrt(), rtol=0.1, atol=0)
+    wanted = opened.run(program, rows[:1], shots=None, seed=None).values[0]
+    off = (found.values.mean(0) - wanted).abs()
+    assert (off < 5 * found.stderr.mean(0) / np.sqrt(n_rows) + 2e-3).all()  # the logarithm has a bias of second order
+
+
+@pytest.mark.parametrize("zne", [None, {"extrapolation": "linear"}])
+def test_standard_errors_hold_that_of_the_calibration(zne: dict[str, Any] | None) -> None:
+    circuit = circuit_of([("ry", (0,)), ("cx", (0, 1))], ["Z0", "Z0 Z1", "X0 X1"], 2)
+    how = {"readout": "inverse", "calibration_shots": 3000, "zne": zne}
+    opened = mitigated(device(parts=("readout",)), how)
+    program = opened.prepare(circuit)
+    rows = torch.tensor([[0.3]], dtype=torch.float64)
+    found = [opened.run(program, rows, shots=10**6, seed=seed) for seed in range(300)]
+    spread = torch.cat([each.values for each in found]).std(0)
+    torch.testing.assert_close(spread, torch.cat([each.stderr for each in found]).mean(0), rtol=0.1, atol=0)
+    assert spread.max() > 3 / 10**3  # three times what a million shots alone leave
+
+
+def test_a_seed_decides_everything_that_comes_out() -> None:
+    opened, circuit = mitigated(device(), "readout:mthree,zne"), load_circuit("angle_4q")
+    program, angles = opened.prepare(circuit), batch(circuit, 3)
+    first, again, other = (opened.run(program, angles, shots=200, seed=seed).values for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    fresh = opened.run(opened.prepare(circuit), angles, shots=200, seed=1)
+    assert torch.equal(first, fresh.values)
+    assert opened.run(program, angles[:0], shots=200, seed=1).values.shape == (0, 4)
+
+
+@pytest.mark.parametrize("how", ["readout,zne", "zne:exponential"])
+def test_backprop_and_parameter_shift_go_through_mitigation(how: str) -> None:
+    opened, features = mitigated(device(), how), torch.randn(2, 4, generator=torch.Generator().manual_seed(4))
+    gradients = []
+    for method in ("backprop", "parameter-shift"):
+        if method == "parameter-shift" and "exponential" in how:
+            continue  # shift rules hold for sums of values; the exponential of their logarithms is none
+        layer = QuantumLayer("angle_4q", opened, diff_method=method).double()
+        layer(features.double()).square().sum().backward()
+        gradients.append(layer.weights.grad)
+    if "exponential" in how:
+        layer = QuantumLayer("angle_4q", opened).double()
+        step = torch.zeros_like(layer.weights)
+        step[0] = 1e-5
+        with torch.no_grad():
+            sums = []
+            for sign in (1, -1):
+                layer.weights += sign * step
+                sums.append(layer(features.double()).square().sum())
+                layer.weights -= sign * step
+        assert abs(float(sums[0] - sums[1]) / 2e-5 - float(gradients[0][0])) < 0.02  # the weights of the fit are held
+    else:
+        torch.testing.assert_close(gradients[0], gradients[1], atol=1e-9, rtol=0)
+
+
+def test_scaled_noise_is_mitigated_like_that_of_the_scaled_model() -> None:
+    circuit = load_circuit("angle_4q")
+    angles = batch(circuit, 3)
+    noise = load_noise_model(BRISBANE)
+    for calibration in ("circuits", "model"):
+        how = {"readout": "inverse", "calibration": calibration, "zne": {}}
+        opened = mitigated(device(), how)
+        assert isinstance(opened, NoisyDevice)
+        program = opened.rescaled(opened.prepare(circuit), 0.5)
+        fresh = mitigated(DensityDevice(noise=noise.scaled(0.5), layout_seeds=2), how)
+        values = opened.run(program, angles, shots=None, seed=None).values
+        torch.testing.assert_close(values, exact(fresh, circuit, angles), atol=1e-10, rtol=0)
+
+
+def test_costs_are_stated_and_are_those_of_the_tracker() -> None:
+    opened = mitigated(DensityDevice(noise=load_noise_model(BRISBANE), layout_seeds=2), "readout,zne")
+    assert isinstance(opened, MitigatedDevice)
+    program = opened.prepare(several_bases())
+    cost = opened.cost(program, 10, 1000)
+    assert (cost.circuits, cost.shots, cost.unmitigated) == (3 * 3 * 10 + 2, 90_000 + 20_000, 30_000)
+    assert cost.factor == pytest.approx(11 / 3)
+    opened.run(program, batch(program.circuit, 10), shots=1000, seed=1)
+    spent = opened.tracker.to_dict()
+    assert (spent["circuits"], spent["shots"], spent["jobs"]) == (cost.circuits, cost.shots, 2)
+    assert opened.cost(program, 10, None).shots == 0
+
+
+def test_a_layer_takes_a_mitigated_device_by_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'driver = "density"\n[options]\nlayout_seeds = 2\n'
+        'mitigation = {readout = "mthree", zne = {factors = [1, 3], extrapolation = "richardson"}}\n'
+    )
+    layer = QuantumLayer("angle_4q", str(path), noise=BRISBANE)
+    assert isinstance(layer.device, MitigatedDevice)
+    assert layer.device.mitigation.label == "readout:mthree, zne:richardson 1 3"
+    plain = QuantumLayer("angle_4q", device())
+    assert len(layer.isa_circuits(torch.zeros(1, 4))) == 1
+    features = torch.rand(4, 4)
+    ideal = QuantumLayer("angle_4q", "default.qubit")(features)
+    assert rmse(layer(features), ideal) < 0.5 * rmse(plain(features), ideal)
+    assert not isinstance(load_device(str(path), mitigation="none"), MitigatedDevice)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("readot", r"unknown mitigation 'readot'; did you mean 'readout'"),
+        (
+            "readout:inverze",
+            r"unknown method 'inverze' of readout; did you mean 'inverse'\? \(allowed: inverse, mthree",
+        ),
+        ("zne:liner", r"did you mean 'linear'\? \(allowed: exponential, linear, richardson\)"),
+        ("zne,zne", "zne is given twice"),
+        ({"zen": {}}, r"unknown key 'zen'; did you mean 'zne'"),
+        ({"zne": {"factor": [1, 3]}}, r"unknown key 'zne\.factor'; did you mean 'factors'"),
+        ({"zne": {"factors": [1, 2, 3]}}, r"\[1, 2, 3\] are not all odd"),
+        ({"zne": {"factors": [1, 5, 3]}}, r"\[1, 5, 3\] do not ascend"),
+        ({"zne": {"factors": [1]}}, r"at least 2 factors"),
+        ({"zne": {"factors": [3, 5]}}, r"\[3, 5\] do not begin with 1"),
+        ({"readout": "m3"}, r"'readout' is 'm3'.*'inverse' or 'mthree'"),
+        ({"readout": "inverse", "calibration_shots": 0}, r"'calibration_shots' is 0.*greater than or equal to 1"),
+        (7, r"7 is no mitigation"),
+    ],
+)
+def test_wrong_mitigation_is_one_line(given: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        load_device("default.qubit", mitigation=given)
+    assert "\n" not in str(error.value)
+
+
+def test_a_device_without_what_mitigation_needs_is_refused() -> None:
+    circuit = load_circuit("angle_4q")
+    for name in ("default.qubit", "qhybrid.density"):
+        with pytest.raises(InputError, match=rf"zne folds the gates of a machine, and {name} lays out no circuit"):
+            load_device(name, mitigation="zne").prepare(circuit)
+        with pytest.raises(InputError, match="has no noise model that says its readout errors"):
+            load_device(name, mitigation={"readout": "inverse", "calibration": "model"}).prepare(circuit)
+    with pytest.raises(InputError, match="IBM's estimator mitigates readout errors itself"):
+        load_device("qiskit.remote", options={"primitive": "estimator"}, mitigation="readout")
+    wide = circuit_of([("ry", (wire,)) for wire in range(12)], [" ".join(f"Z{wire}" for wire in range(12))], 12)
+    with pytest.raises(InputError, match=r"12 wires at once reads 2\*\*12 words"):
+        load_device("default.qubit", mitigation="readout").prepare(wide)
+    with pytest.raises(QHybridError, match="readout of qubit 5: 0 and 1 are told apart in 2 % of the shots"):
+        Confusion.of({5: (0.5, 0.48)})
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
+    with emulated(backends=["ibm_fez"], seed=7, plan="premium", state=tmp_path_factory.mktemp("emulator")) as running:
+        yield running
+
+
+def test_hardware_takes_one_job_for_all_factors_and_one_for_the_readout(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_haste(monkeypatch, tmp_path / "data")
+    circuit = load_circuit("angle_4q")
+    rows = batch(circuit, 4)
+    opened = load_device(
+        "qiskit.remote", backend="ibm_fez", layout_seeds=2, options={"timeout": 30.0}, mitigation="readout,zne"
+    )
+    assert isinstance(opened, MitigatedJobs)
+    opened.run_name, opened.purpose = "a run", "a purpose"
+    program = opened.prepare(circuit)
+    before = emulator.counters()
+    found = opened.run(program, rows, shots=2000)
+    after = emulator.counters()
+    assert after["accepted"] - before["accepted"] == 2
+    assert after["circuits"] - before["circuits"] == 3 * 4 + 2
+    simulated = mitigated(device("ibm_fez"), "readout,zne")
+    assert float(((found.values - exact(simulated, circuit, rows)) / found.stderr).abs().max()) < 5
+    again = opened.run(program, rows, shots=2000)  # a job of the same angles is taken up, the calibration kept
+    assert torch.equal(again.values, found.values)
+    opened.run(program, rows[:1], shots=100)
+    assert emulator.counters()["accepted"] - after["accepted"] == 1
+    assert {row.circuit for row in opened.device.ledger.find()} == {
+        "angle_4q (readout:inverse, zne:linear 1 3 5)",
+        f"readout of {' '.join(map(str, program.compiled.known.place))}",
+    }
+    opened.close()
