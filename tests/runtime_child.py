@@ -31,7 +31,7 @@ service has answered; fetched: so it has with the result, which is not saved; re
 states of the row."""
 
 STOP = [""]
-"""Where the process that is forked next is to stop."""
+"""Where the process that is forked next is to stop, once."""
 
 
 def stopped_after(owner: Any, name: str, step: Callable[..., str]) -> None:
@@ -48,6 +48,7 @@ def stopped_after(owner: Any, name: str, step: Callable[..., str]) -> None:
         found = function(*arguments, **options)
         if step(*arguments) == STOP[0]:
             print(STOP[0], flush=True)
+            STOP[0] = ""
             sys.stdin.readline()
         return found
 

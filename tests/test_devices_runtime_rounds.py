@@ -112,14 +112,12 @@ def test_connections_are_closed_without_an_answer(here: Round, seed: int) -> Non
 @rounds()
 def test_the_token_expires(here: Round, seed: int) -> None:
     """That of the round before has, so that the job is refused at first; a new one does while it is waited for."""
-    here.emulator.set_faults(
-        token_seconds=here.draw.uniform(1.0, 2.0), queue_seconds=here.draw.uniform(1.0, 3.0 if seed else 1.5)
-    )
-    time.sleep(1.0)
-    job = here.submit()
-    assert here.ran()["unauthorized"] > 0
-    here.finish(job)
-    assert here.ran()["tokens"] > 1
+    seconds = here.draw.uniform(0.8, 1.0 if seed == 0 else 2.0)
+    here.emulator.set_faults(token_seconds=seconds, queue_seconds=seconds + here.draw.uniform(0.2, 1.0))
+    time.sleep(seconds)
+    here.finish(here.submit())
+    done = here.ran()
+    assert min(done["unauthorized"], done["tokens"]) >= 2
 
 
 @rounds()
