@@ -1,5 +1,6 @@
 """McNemar, Holm, equivalence and tests over seeds, against published values."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy import stats
 from qhybrid.errors import InputError
 from qhybrid.statistics import (
     BootstrapDistribution,
+    accuracy_equivalence,
+    accuracy_equivalence_of_counts,
     bootstrap_equivalence,
     classification_metrics,
     holm,
@@ -143,6 +146,43 @@ def test_paired_tost_is_that_of_r_equivalence(
     assert found.verdict == verdict
 
 
+def test_the_score_test_of_accuracies_is_that_of_tango() -> None:
+    # T. Tango, Statistics in Medicine 17, 891 (1998): soft contact lenses, 44 of them, 0 and 1 discordant, margin .1:
+    # Z = 1.709, p = .044, 90 % interval -.096 to .037.
+    found = accuracy_equivalence_of_counts(0, 1, 44, 0.1, claim="non-inferior")
+    assert found.p_value == pytest.approx(stats.norm.sf(1.709), abs=1e-4)
+    assert found.interval == pytest.approx((-0.096, 0.037), abs=5e-4)
+    assert found.verdict == "non-inferior"
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.floats(0.01, 0.3))
+def test_accuracies_are_equivalent_just_where_the_interval_lies_within_the_margin(
+    b: int, c: int, margin: float
+) -> None:
+    found = accuracy_equivalence_of_counts(b, c, 120, margin)
+    back = accuracy_equivalence_of_counts(c, b, 120, margin)
+    assert back.p_value == pytest.approx(found.p_value, abs=1e-9)
+    assert back.interval == pytest.approx((-found.interval[1], -found.interval[0]), abs=1e-6)
+    low, high = found.interval
+    assert low - 1e-6 <= (b - c) / 120 <= high + 1e-6
+    if min(abs(low + margin), abs(high - margin)) > 1e-6:
+        assert found.shown == (-margin < low and high < margin)
+    # At a margin of nothing it is McNemar's z.
+    if b != c:
+        tiny = accuracy_equivalence_of_counts(max(b, c), min(b, c), 120, 1e-12, claim="non-inferior")
+        assert tiny.p_value == pytest.approx(stats.norm.sf(abs(b - c) / np.sqrt(b + c)), rel=1e-3)
+
+
+def test_equal_accuracy_on_every_sample_is_judged_by_the_number_of_samples() -> None:
+    # No discordant pair among n: the upper limit at 95 % one-sided is z^2 / (n + z^2), as Wilson's.
+    labels = np.repeat([0, 1], 60)
+    found = accuracy_equivalence(labels, np.eye(2)[labels], np.eye(2)[labels], 0.05)
+    limit = 1.6448536**2 / (120 + 1.6448536**2)
+    assert found.interval == pytest.approx((-limit, limit), abs=1e-5)
+    assert found.verdict == "equivalent"
+    assert accuracy_equivalence(labels, np.eye(2)[labels], np.eye(2)[labels], 0.02).verdict == "not shown"
+
+
 def test_bootstrap_tost_of_a_normal_distribution_is_the_normal_one() -> None:
     draws = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000, loc=0.01, scale=0.02)
     for kind in ("bca", "percentile"):
@@ -161,7 +201,10 @@ def test_equivalence_holds_just_where_the_interval_lies_within_the_margin() -> N
     other = score + rng.normal(scale=0.3, size=120)
     first, second = (np.stack([1 - p, p], 1) for p in (1 / (1 + np.exp(-2 * (s - 1))) for s in (score, other)))
     distribution = paired_distributions(labels, first, second)["auc"]
-    low, high = distribution.interval(0.9)
+    low, high = bootstrap_equivalence(distribution, 0.1).interval
+    for kind in ("bca", "percentile"):  # the more cautious of both decides
+        inner = replace(distribution, kind=kind).interval(0.9)
+        assert low <= inner[0] <= inner[1] <= high
     wide = max(-low, high)
     assert bootstrap_equivalence(distribution, 1.05 * wide).verdict == "equivalent"
     assert bootstrap_equivalence(distribution, 0.95 * wide).verdict == "not shown"
@@ -229,6 +272,7 @@ def test_seeds_and_samples_cover_the_mean_of_seeds_that_differ() -> None:
         (lambda: paired_t_equivalence([1.0, 2.0], [1.0, 2.5], margin=0), "must be positive"),
         (lambda: paired_t_equivalence([1.0, 2.0], [1.0, 2.5], margin=1, claim="equal"), "did you mean 'equivalent'"),
         (lambda: paired_t_equivalence([1.0, 2.0], [1.0, 2.5], margin=1, alpha=0.7), "between 0 and .5"),
+        (lambda: accuracy_equivalence_of_counts(70, 60, 120, 0.1), "counts must fit"),
         (lambda: seeds_and_samples([0, 1], np.eye(2)), "S >= 2"),
         (lambda: seeds_and_samples([0, 1], [np.eye(2)] * 3, [np.eye(2)] * 2), "cannot be paired"),
         (lambda: paired_bootstrap_differences([0, 1], [np.eye(2)] * 3, [np.eye(2)] * 2), "cannot be paired"),

@@ -77,17 +77,40 @@ def test_paired_test_is_that_of_proc(
     assert (back.z, back.p_value) == pytest.approx((-z, p_value), rel=1e-12)
 
 
-def test_equivalence_is_two_one_sided_tests_of_proc() -> None:
-    # Its 90 % interval of s100b - ndka is (-.0218, .2606) by the published z and difference.
-    found = delong_equivalence(LABELS, marker("s100b"), marker("ndka"), 0.3)
-    stderr = found.difference / 1.39077002573558
-    assert found.p_value == pytest.approx(stats.norm.sf((0.3 - found.difference) / stderr), rel=1e-9)
-    assert found.interval == pytest.approx(
-        (found.difference - 1.6448536 * stderr, found.difference + 1.6448536 * stderr), rel=1e-6
-    )
-    assert found.verdict == "equivalent"
-    assert delong_equivalence(LABELS, marker("s100b"), marker("ndka"), 0.2).verdict == "not shown"
-    assert delong_equivalence(LABELS, marker("s100b"), marker("ndka"), 0.05, claim="non-inferior").shown
+def test_equivalence_is_a_test_against_the_reference_less_the_margin() -> None:
+    # By hand from the areas, variances and the covariance that pROC publishes (test-var.R, test-cov.R), margin .3:
+    # is ndka above s100b less .3, and s100b above ndka less .3, on the logit scale?
+    first, second, margin = (0.731368563685637, 0.00266868245717244), (0.611957994579946, 0.0031908105493913), 0.3
+
+    def p_value(one: tuple[float, float], other: tuple[float, float]) -> float:
+        scales = [1 / (area * (1 - area)) for area in (one[0], other[0] - margin)]
+        variance = (
+            scales[0] ** 2 * one[1] + scales[1] ** 2 * other[1] + 2 * scales[0] * scales[1] * 0.000756164938056579
+        )
+        gap = np.log(one[0] / (1 - one[0])) - np.log((other[0] - margin) / (1 - other[0] + margin))
+        return float(stats.norm.sf(gap / np.sqrt(variance)))
+
+    found = delong_equivalence(LABELS, marker("s100b"), marker("ndka"), margin)
+    assert found.p_value == pytest.approx(max(p_value(first, second), p_value(second, first)), rel=1e-4)
+    assert found.difference == pytest.approx(first[0] - second[0])
+    loss = delong_equivalence(LABELS, marker("s100b"), marker("ndka"), margin, claim="non-inferior")
+    assert loss.p_value == pytest.approx(p_value(first, second), rel=1e-3)
+    assert loss.verdict == "non-inferior"
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.025])
+def test_equivalence_is_shown_just_where_the_interval_lies_within_the_margin(alpha: float) -> None:
+    for first, second in (("s100b", "wfns"), ("ndka", "wfns"), ("wfns", "wfns")):
+        pair = LABELS, marker(first), marker(second)
+        low, high = delong_equivalence(*pair, 0.1, alpha=alpha).interval
+        assert low <= delong_test(*pair).difference <= high
+        wide = max(-low, high)
+        assert delong_equivalence(*pair, 1.02 * wide, alpha=alpha).verdict == "equivalent"
+        assert delong_equivalence(*pair, 0.98 * wide, alpha=alpha).verdict == "not shown"
+        assert delong_equivalence(*pair, -1.02 * low, alpha=alpha, claim="non-inferior").shown
+        assert not delong_equivalence(*pair, -0.98 * low, alpha=alpha, claim="non-inferior").shown
+    p_values = [delong_equivalence(LABELS, marker("ndka"), marker("wfns"), m / 50).p_value for m in range(1, 50)]
+    assert (np.diff(p_values) <= 0).all()
 
 
 def by_definition(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -16,6 +16,8 @@ from qhybrid.statistics.delong import AucDifference, AucEstimate, delong_auc, de
 from qhybrid.statistics.distribution import BootstrapDistribution
 from qhybrid.statistics.equivalence import (
     Equivalence,
+    accuracy_equivalence,
+    accuracy_equivalence_of_counts,
     bootstrap_equivalence,
     delong_equivalence,
     paired_t_equivalence,
@@ -40,6 +42,8 @@ __all__ = [
     "SeedDifference",
     "SeedMean",
     "SignalRetention",
+    "accuracy_equivalence",
+    "accuracy_equivalence_of_counts",
     "bootstrap_distributions",
     "bootstrap_equivalence",
     "bootstrap_intervals",

@@ -30,12 +30,14 @@ class AucDifference:
     auc: float
     reference: float
     """Area of the reference."""
+    auc_stderr: float
+    reference_stderr: float
     difference: float
     """`auc` - `reference`."""
     stderr: float
     """Of the difference, with the covariance of the two areas."""
     interval: Interval
-    """Of the difference."""
+    """Of the difference, symmetric about it as pROC's; against a margin `delong_equivalence` does better."""
     z: float
     p_value: float
     """Two-sided."""
@@ -119,7 +121,17 @@ def delong_test(
     else:
         differ = abs(difference) > 1e-12
         z, p_value = (math.copysign(math.inf, difference), 2.0 ** (1 - len(truth))) if differ else (0.0, 1.0)
-    return AucDifference(auc, before, difference, stderr, (difference - half, difference + half), z, p_value)
+    return AucDifference(
+        auc=auc,
+        reference=before,
+        auc_stderr=_stderr(truth, components),
+        reference_stderr=_stderr(truth, their_components),
+        difference=difference,
+        stderr=stderr,
+        interval=(difference - half, difference + half),
+        z=z,
+        p_value=p_value,
+    )
 
 
 def structural_components(positive: NDArray[np.bool_], score: Floats) -> Floats:

@@ -34,7 +34,7 @@ class BootstrapDistribution:
     draws: Floats
     """From each draw, shape (D,)."""
     acceleration: float = 0.0
-    """How the standard error changes with the truth, from the jackknife; without unit."""
+    """How the standard error changes with the truth, from the jackknife; without unit. For `bca` only."""
     kind: Kind = "bca"
 
     def __post_init__(self) -> None:

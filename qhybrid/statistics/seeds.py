@@ -103,7 +103,7 @@ def seeds_and_samples(
     *,
     n: int = 2000,
     seed: int = 0,
-    kind: Kind = "bca",
+    kind: Kind | None = None,
 ) -> dict[str, BootstrapDistribution]:
     """Bootstrap the mean of every metric over seeds, resampling seeds and test samples together.
 
@@ -118,7 +118,7 @@ def seeds_and_samples(
         reference: Of the other arm, same seeds in the same order, shape (S, N, C); None: no comparison.
         n: Number of draws.
         seed: Seed of the draws.
-        kind: Of the intervals, `bca` or `percentile`.
+        kind: Of the intervals; None: `bca`, and `percentile` for differences, as everywhere.
 
     Returns:
         The distribution of the mean of each metric over seeds, or of its difference from the reference.
@@ -133,11 +133,11 @@ def seeds_and_samples(
         raise InputError(f"probabilities of seeds have shape {given.shape}: they must be (S, N, C) with S >= 2")
     scale = float(t.ppf(0.975, len(given) - 1) / norm.ppf(0.975))
     if reference is None:
-        return bootstrap_distributions(labels, given, n=n, seed=seed, kind=kind, repeat_scale=scale)
+        return bootstrap_distributions(labels, given, n=n, seed=seed, kind=kind or "bca", repeat_scale=scale)
     other = np.asarray(reference, dtype=np.float64)
     if other.shape != given.shape:
         raise InputError(f"predictions of seeds {given.shape} and of the reference {other.shape} cannot be paired")
-    return paired_distributions(labels, given, other, n=n, seed=seed, kind=kind, repeat_scale=scale)
+    return paired_distributions(labels, given, other, n=n, seed=seed, kind=kind or "percentile", repeat_scale=scale)
 
 
 def paired_values(values: ArrayLike, reference: ArrayLike) -> tuple[Floats, Floats]:
