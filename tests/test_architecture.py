@@ -105,7 +105,9 @@ def test_nothing_unpickles_what_a_user_gives() -> None:
         assert "allow_pickle=True" not in text, path
         assert "weights_only=False" not in text, path
         picklers = {name for name in imports(path) if name.split(".")[0] in ("pickle", "dill", "joblib", "cloudpickle")}
-        assert picklers <= {"pickle", "pickle.UnpicklingError"}, path
+        # joblib sends our own tasks to our own processes; it reads no file.
+        sends = {"joblib.Parallel", "joblib.delayed", "joblib.parallel_config"}
+        assert picklers <= {"pickle", "pickle.UnpicklingError"} | sends, path
         assert "pickle.load" not in text, path
 
 

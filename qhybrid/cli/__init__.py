@@ -7,6 +7,7 @@ import typer
 from qhybrid.cli import (
     adapt,
     bench,
+    compare,
     data,
     doctor,
     emulator,
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("estimate")(estimate.estimate)
+app.command("compare")(compare.compare)
 app.command("submit")(submit.submit)
 app.add_typer(jobs.app, name="jobs")
 app.command("adapt")(adapt.adapt)

@@ -32,6 +32,9 @@ Limit = Annotated[int | None, typer.Option(help="Only this many samples, drawn c
 Backend = Annotated[
     str | None, typer.Option(help="Machine of your account, such as ibm_fez; runs on qiskit.remote without --device.")
 ]
+ExecutorName = Annotated[str, typer.Option("--executor", help="Where tasks run: serial, processes, dask.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; as many as cores without it.")]
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler that runs already, such as tcp://node:8786.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any other key of the experiment: --set train.learning_rate=0.001")
 ]

@@ -3,6 +3,7 @@
 from typing import Any, TypedDict
 
 from rich.console import Console
+from rich.markup import escape
 
 from qhybrid.circuits.isa import IsaReport, verdict, worst
 from qhybrid.devices.base import MachineDevice
@@ -126,4 +127,4 @@ def warn_of_lost_signal(layer: QuantumLayer, console: Console) -> None:
     """Say before anything is run if a circuit will hardly survive the machine of its noise model."""
     reports = isa_reports(layer)
     if reports and worst(reports).level == "hardly":
-        console.print(f"[yellow]warning:[/] {isa_verdict(layer)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]warning:[/] {escape(str(isa_verdict(layer)))}", highlight=False, soft_wrap=True)

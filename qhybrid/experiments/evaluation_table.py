@@ -87,6 +87,9 @@ def adaptation_notes(adaptation: Adaptation) -> list[str]:
 def notes(evaluation: Evaluation) -> list[str]:
     """What belongs under the table: how the reference differs, what the circuit costs, what the noise is."""
     lines = [] if evaluation.reference is None else [f"against exact values without noise: {deviations(evaluation)}"]
+    if evaluation.repeats:
+        shots = f"{len(evaluation.repeats)} x {evaluation.device.get('shots')} shots"
+        lines.append(f"value: from the mean of all {shots}; one repeat: what a single one of them gives, mean ± spread")
     return lines + device_notes(evaluation)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from qhybrid import catalog
 from qhybrid.data.audit import audit, drop_leaks
@@ -99,7 +100,7 @@ def _load_data(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, li
     report = audit(dataset, near=False)
     leaks = report.leak_sentences()
     for sentence in leaks:
-        console.print(f"[yellow]warning:[/] {sentence}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]warning:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
     if leaks and spec.data.drop_leaks:
         before = len(dataset.splits["train"])
         dataset = drop_leaks(dataset, report)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
+from rich.markup import escape
 
 from qhybrid.errors import QHybridError
 from qhybrid.experiments.model import HybridClassifier
@@ -48,4 +49,5 @@ def jobs_of(classifier: HybridClassifier, run_name: str, console: Console) -> It
         try:
             device.close()
         except QHybridError as error:
-            console.print(f"[yellow]warning:[/] the session is still open: {error}", highlight=False, soft_wrap=True)
+            reason = escape(str(error))
+            console.print(f"[yellow]warning:[/] the session is still open: {reason}", highlight=False, soft_wrap=True)

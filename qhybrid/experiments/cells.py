@@ -1,0 +1,220 @@
+"""One cell of a comparison: a run under one condition, measured against exact values without noise, and kept."""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qhybrid.devices.spec import device_spec
+from qhybrid.errors import InputError
+from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE
+from qhybrid.experiments.device_choice import chosen_noise, describe_device
+from qhybrid.experiments.environment import package_versions
+from qhybrid.experiments.grid import Cell
+from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.runs import open_run
+from qhybrid.experiments.spec import DeviceChoice
+from qhybrid.experiments.split_predictions import Predictions, predict_split, probabilities_of, samples_of
+from qhybrid.statistics import (
+    bootstrap_distributions,
+    bootstrap_equivalence,
+    brier_score,
+    classification_metrics,
+    expected_calibration_error,
+    mcnemar_test,
+    paired_distributions,
+    signal_retention,
+)
+from qhybrid.storage import read_json, write_arrays, write_json
+
+FORMAT = 1
+"""Of a cell's files and of what is computed from predictions; another one computes all cells anew."""
+
+
+@dataclass(frozen=True)
+class CellTask:
+    """What is to be computed.
+
+    Args:
+        run: Folder of a complete run.
+        cell: The condition.
+        split: `train`, `validation` or `test`.
+        limit: Only so many samples; None: all.
+        seed: Of the shots, of that draw and of the bootstrap.
+        margin: Loss of a metric that would matter, for the tests of non-inferiority.
+    """
+
+    run: str
+    cell: Cell
+    split: str
+    limit: int | None
+    seed: int
+    margin: float
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that the cell depends on: the run's weights and features, the device file, the noise."""
+        run, cell = Path(self.run), self.cell
+        depends = [
+            FORMAT,
+            [_digest(run / name) for name in ("model.safetensors", f"features/{self.split}.npz", "config.toml")],
+            cell.to_dict(),
+            _device_file(cell.device),
+            _noise_fingerprint(cell.noise, cell.noise_scale, cell.noise_parts),
+            [self.split, self.limit, self.seed, self.margin],
+            [BOOTSTRAP_DRAWS, CONFIDENCE],
+        ]
+        return hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+    @property
+    def file(self) -> Path:
+        """Where its result is kept."""
+        return Path(self.run) / "comparison" / "cells" / f"{self.key}.json"
+
+
+def compute_cell(task: CellTask) -> str:
+    """Compute a cell, unless it is there; returns the path of its file.
+
+    Beside `<key>.json` stands `<key>.npz` with the predictions of every repeat.
+    """
+    file = task.file
+    if not file.exists():
+        run = open_run(task.run)
+        started = time.perf_counter()
+        head = run.load_head(task.cell.choice, seed=task.seed)
+        if head.layer is None:
+            raise InputError(f"run {task.run!r} has a {run.spec.model.head} head: no device runs it")
+        stored = samples_of(run, task.split, task.limit, seed=task.seed)
+        prepared = time.perf_counter() - started
+        predictions, seconds = predict_split(head, stored, repeats=task.cell.repeats)
+        values = predictions.repeated_expectation_values
+        drawn = predictions.expectation_values[None] if values is None else values
+        probabilities = np.stack([probabilities_of(head, each) for each in drawn])
+        device = describe_device(head.layer)
+        measured = _measure(task, run, predictions, drawn, probabilities)
+        cost = {key: device["tracker"].get(key, 0) for key in ("circuits", "shots", "jobs", "transpilations")}
+        arrays = {name: array for name, array in vars(predictions).items() if array is not None}
+        write_arrays(file.with_suffix(".npz"), arrays | {"repeated_probabilities": probabilities})
+        write_json(
+            file,
+            {
+                "key": task.key,
+                "run": run.path.resolve().as_posix(),
+                "cell": task.cell.to_dict(),
+                "split": task.split,
+                "limit": task.limit,
+                "seed": task.seed,
+                "margin": task.margin,
+                "n_samples": len(stored.labels),
+                **measured,
+                "cost": cost | {"seconds": round(seconds["run"], 4), "prepare_seconds": round(prepared, 4)},
+                "device": device,
+                "versions": package_versions(),
+            },
+        )
+    return str(file)
+
+
+def read_cell(path: str | Path) -> dict[str, Any]:
+    """What `compute_cell` wrote."""
+    return read_json(Path(path))
+
+
+def _measure(
+    task: CellTask,
+    run: Run,
+    predictions: Predictions,
+    drawn: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
+) -> dict[str, Any]:
+    """Metrics of single repeats, averaged, with intervals over samples and repeats; and what they lose.
+
+    Args:
+        task: For seed and margin.
+        run: Whose predictions these are.
+        predictions: With the exact reference, unless they are exact themselves.
+        drawn: Expectation values of each repeat, (R, N, M).
+        probabilities: What the head makes of them, (R, N, C).
+    """
+    labels = predictions.labels
+    exact, ideal = predictions.reference_probabilities, predictions.reference_expectation_values
+    if exact is None or ideal is None:  # the cell is the reference
+        exact, ideal = predictions.probabilities, predictions.expectation_values
+    repeated = probabilities if len(probabilities) > 1 else probabilities[0]
+    asked: Any = {"n": BOOTSTRAP_DRAWS, "seed": task.seed}
+    found = bootstrap_distributions(labels, repeated, **asked)
+    lost = paired_distributions(labels, repeated, exact, **asked)
+    single = [classification_metrics(labels, each) for each in probabilities]
+    reference = classification_metrics(labels, exact)
+    flips = (probabilities.argmax(axis=2) != exact.argmax(axis=1)).sum(axis=1)
+    retained = signal_retention(drawn.mean(axis=0), ideal)
+    tested = mcnemar_test(labels, predictions.probabilities, exact)
+    return {
+        "metrics": {
+            name: {
+                "value": distribution.estimate,
+                "interval": list(distribution.interval(CONFIDENCE)),
+                "std": float(np.std([each[name] for each in single], ddof=1)) if len(single) > 1 else None,
+                "exact": reference[name],
+                "difference": lost[name].estimate,
+                "difference_interval": list(lost[name].interval(CONFIDENCE)),
+                "p": lost[name].p_value(),
+                "non_inferior": bootstrap_equivalence(lost[name], task.margin, claim="non-inferior").shown,
+                "equivalent": bootstrap_equivalence(lost[name], task.margin).shown,
+            }
+            for name, distribution in found.items()
+        },
+        "mcnemar": {"of_mean_expectation_values": tested.p_value},
+        "flipped": {"mean": float(flips.mean()), "std": float(flips.std(ddof=1)) if len(flips) > 1 else None},
+        "calibration": {
+            name: {
+                "value": float(np.mean([score(labels, each) for each in probabilities])),
+                "exact": float(score(labels, exact)),
+            }
+            for name, score in (("ece", expected_calibration_error), ("brier", brier_score))
+        },
+        "signal": {
+            "slope": _finite(retained.slope),
+            "slope_stderr": _finite(retained.slope_stderr),
+            "rmse": _finite(np.sqrt(((drawn - ideal) ** 2).mean(axis=(0, 1)))),
+            "rmse_of_mean": _finite(retained.rmse),
+        },
+        "class_names": list(run.class_names),
+    }
+
+
+def _finite(values: NDArray[np.float64]) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return _digest_of(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+
+
+@cache
+def _digest_of(path: Path, changed: int) -> str:
+    del changed  # tells one state of the file from the next
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def _noise_fingerprint(noise: str | None, scale: float, parts: tuple[str, ...] | None) -> str | None:
+    model = chosen_noise(
+        DeviceChoice(noise=noise, noise_scale=scale, noise_parts=None if parts is None else list(parts))
+    )
+    return None if model is None else str(model.provenance()["fingerprint"])
+
+
+@cache
+def _device_file(name: str) -> str:
+    spec, _ = device_spec(name)
+    return spec.model_dump_json()

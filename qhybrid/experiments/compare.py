@@ -1,0 +1,150 @@
+"""Runs over a grid of devices, noise and shots: what each condition costs the diagnosis, and which part of it."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from qhybrid.errors import InputError
+from qhybrid.experiments.cells import CellTask, compute_cell, read_cell
+from qhybrid.experiments.environment import command_line, git_commit
+from qhybrid.experiments.executors import Executor
+from qhybrid.experiments.grid import Cell, parts_of
+from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.thresholds import Attribution, Threshold, attributions, thresholds
+from qhybrid.statistics import holm
+from qhybrid.storage import write_json
+
+TESTED = ("accuracy", "auc")
+"""Metrics whose p-values are corrected together (Holm), over all cells of a comparison."""
+
+
+@dataclass(frozen=True)
+class GridComparison:
+    """Every cell of a grid for one or several runs."""
+
+    path: Path
+    """Its file."""
+    cells: list[dict[str, Any]]
+    """What `cells.compute_cell` wrote, in the order of runs and grid; with `p_holm` beside every tested `p`."""
+    parts: list[dict[str, Any]]
+    """The same for the parts of the noise models, exact."""
+    attributions: list[Attribution]
+    thresholds: list[Threshold]
+    left_out: list[str]
+    """What no device could do."""
+    margin: float
+    computed: int
+    """Cells that were computed now; the others were there."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What its file holds."""
+        return {
+            "cells": self.cells,
+            "parts": self.parts,
+            "attributions": [each.to_dict() for each in self.attributions],
+            "thresholds": [each.to_dict() for each in self.thresholds],
+            "left_out": self.left_out,
+            "margin": self.margin,
+            "git": git_commit(),
+            "command": command_line(),
+        }
+
+
+def compare_runs(
+    runs: Sequence[Run],
+    cells: Sequence[Cell],
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    seed: int = 0,
+    margin: float = 0.02,
+    attribute: bool = True,
+    left_out: Sequence[str] = (),
+    executor: Executor | None = None,
+    console: Console | None = None,
+) -> GridComparison:
+    """Evaluate runs under every condition of a grid, each once and for all: what is there is not computed again.
+
+    Args:
+        runs: Complete runs with a quantum layer, all of the same data.
+        cells: From `grid.grid`.
+        split: `train`, `validation` or `test`.
+        limit: Only so many samples, drawn class by class; None: all.
+        seed: Of the shots, of that draw and of the bootstrap.
+        margin: Loss of a metric that would matter.
+        attribute: Also compute what tells apart the parts of each noise model.
+        left_out: What the grid had to leave out, for the record.
+        executor: Where cells are computed; None: here.
+        console: Where progress goes; None: standard error.
+
+    Returns:
+        The comparison; it is written into the first run as `comparison/<hash>.json`.
+
+    Raises:
+        InputError: A run has no quantum layer, the runs are of different data, or the margin is not positive.
+    """
+    _check(runs, split, margin)
+    parts = parts_of(cells) if attribute else []
+    asked = [CellTask(str(run.path), cell, split, limit, seed, margin) for run in runs for cell in [*cells, *parts]]
+    tasks = list(dict.fromkeys(asked))
+    todo = [task for task in tasks if not task.file.exists()]
+    _compute(todo, executor or Executor(), console or Console(stderr=True))
+    found = {task: read_cell(task.file) for task in tasks}
+    of_grid, of_parts = set(cells), set(parts)
+    measured = [found[task] for task in asked if task.cell in of_grid]
+    apart = [found[task] for task in asked if task.cell in of_parts]
+    measured, apart = _once(measured), _once(apart)
+    for metric in TESTED:
+        tests = [cell["metrics"][metric] for cell in measured]
+        for test, corrected in zip(tests, holm([test["p"] for test in tests]), strict=True):
+            test["p_holm"] = float(corrected)
+    name = hashlib.sha256(json.dumps([task.key for task in tasks]).encode()).hexdigest()[:12]
+    comparison = GridComparison(
+        path=runs[0].path / "comparison" / f"{name}.json",
+        cells=measured,
+        parts=apart,
+        attributions=attributions(measured, apart),
+        thresholds=thresholds(measured, margin),
+        left_out=list(left_out),
+        margin=margin,
+        computed=len(todo),
+    )
+    write_json(comparison.path, comparison.to_dict())
+    return comparison
+
+
+def _check(runs: Sequence[Run], split: str, margin: float) -> None:
+    if not 0 < margin < 1:
+        raise InputError(f"margin = {margin:g}: a loss between 0 and 1 is needed")
+    if not runs:
+        raise InputError("no run to compare")
+    for run in runs:
+        if not run.spec.model.is_quantum:
+            raise InputError(f"run {str(run.path)!r} has a {run.spec.model.head} head: no device runs it")
+        run.features(split)
+        if run.data["fingerprint"] != runs[0].data["fingerprint"]:
+            raise InputError(
+                f"runs of different data cannot be compared: {str(runs[0].path)!r} ({runs[0].data['source']}) and "
+                f"{str(run.path)!r} ({run.data['source']})"
+            )
+
+
+def _compute(tasks: Sequence[CellTask], executor: Executor, console: Console) -> None:
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        shown = bar.add_task("cells", total=len(tasks))
+        for number, _ in executor.run(compute_cell, tasks):
+            bar.update(shown, advance=1, description=tasks[number].cell.label)
+
+
+def _once(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({cell["key"]: cell for cell in cells}.values())

@@ -1,0 +1,152 @@
+"""The conditions under which a run is compared: devices, noise, its strength and parts, shots."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import product
+from typing import Any
+
+from qhybrid.errors import InputError, QHybridError
+from qhybrid.experiments.spec import DeviceChoice
+from qhybrid.noise_models.model import PARTS
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One condition.
+
+    Args:
+        device: Name or path of the device.
+        noise: Name or path of the noise model; None: none.
+        noise_scale: Factor on all of its rates.
+        noise_parts: Which parts of it are on; None: all.
+        shots: Of every circuit; None: exact expectation values.
+        repeats: Independent draws of the shots; 1 where nothing is drawn.
+        layout_seeds: Transpiler seeds tried for the layout; None: the device's default.
+    """
+
+    device: str
+    noise: str | None = None
+    noise_scale: float = 1.0
+    noise_parts: tuple[str, ...] | None = None
+    shots: int | None = None
+    repeats: int = 1
+    layout_seeds: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Such as `qiskit.aer, ibm_torino x0.5, 1024 shots`."""
+        noise = self.noise or "no noise"
+        if self.noise_scale != 1:
+            noise += f" x{self.noise_scale:g}"
+        if self.noise_parts is not None:
+            noise += f" ({', '.join(self.noise_parts) or 'no part'})"
+        return f"{self.device}, {noise}, {'exact' if self.shots is None else f'{self.shots} shots'}"
+
+    @property
+    def choice(self) -> DeviceChoice:
+        """The same as the choice of a device."""
+        return DeviceChoice(
+            name=self.device,
+            shots=self.shots,
+            noise=self.noise,
+            noise_scale=self.noise_scale,
+            noise_parts=None if self.noise_parts is None else list(self.noise_parts),
+            layout_seeds=self.layout_seeds,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, and `label`."""
+        return asdict(self) | {"label": self.label}
+
+
+def grid(
+    devices: Sequence[str],
+    noises: Sequence[str | None],
+    scales: Sequence[float],
+    shots: Sequence[int | None],
+    *,
+    repeats: int,
+    layout_seeds: int | None = None,
+) -> tuple[list[Cell], list[str]]:
+    """Every combination that a device can do, once.
+
+    Without noise its strength does not matter, and exact values are not repeated.
+
+    Args:
+        devices: Names or paths.
+        noises: Names or paths of noise models; None: no noise.
+        scales: Factors on the rates.
+        shots: Of every circuit; None: exact.
+        repeats: Draws of the shots.
+        layout_seeds: Transpiler seeds tried for each layout.
+
+    Returns:
+        The cells in order, and what was left out, with the reason.
+
+    Raises:
+        InputError: Nothing is left.
+    """
+    cells: dict[Cell, None] = {}
+    left_out: dict[str, None] = {}
+    for device, noise, scale, n_shots in product(devices, noises, scales, shots):
+        if (problem := _problem(device, noise, n_shots)) is not None:
+            left_out[problem] = None
+            continue
+        cells[
+            Cell(
+                device,
+                noise,
+                1.0 if noise is None else float(scale),
+                shots=n_shots,
+                repeats=1 if n_shots is None else repeats,
+                layout_seeds=layout_seeds,
+            )
+        ] = None
+    if not cells:
+        raise InputError(f"no cell of the grid can be computed: {'; '.join(left_out) or 'it is empty'}")
+    return list(cells), list(left_out)
+
+
+def parts_of(cells: Iterable[Cell]) -> list[Cell]:
+    """What tells apart the parts of a noise model: one part at a time, and all but one; exact, at full strength.
+
+    Args:
+        cells: Those with noise are taken apart; each noise model on each device once.
+    """
+    found: dict[Cell, None] = {}
+    for cell in cells:
+        if cell.noise is None:
+            continue
+        whole = Cell(cell.device, cell.noise, layout_seeds=cell.layout_seeds)
+        subsets: list[tuple[str, ...] | None] = [None]
+        for part in PARTS:
+            subsets += [(part,), tuple(other for other in PARTS if other != part)]
+        for subset in subsets:
+            found[Cell(whole.device, whole.noise, noise_parts=subset, layout_seeds=whole.layout_seeds)] = None
+    return list(found)
+
+
+@cache
+def _problem(device: str, noise: str | None, shots: int | None) -> str | None:
+    """Why a device cannot do this; None: it can."""
+    from qhybrid.devices.spec import load_device
+    from qhybrid.noise_models.spec import load_noise_model
+
+    try:
+        opened = load_device(device, noise=None if noise is None else load_noise_model(noise))
+    except InputError:
+        if noise is None:
+            raise
+        load_noise_model(noise)
+        load_device(device)  # what is wrong with either of them is the user's to know
+        return f"{device} takes no noise model ({noise})"
+    except QHybridError as error:
+        return str(error)
+    if shots is None and not opened.capabilities.analytic:
+        return f"{device} has no exact expectation values"
+    if shots is not None and not opened.capabilities.shots:
+        return f"{device} takes no shots ({shots})"
+    if opened.capabilities.asynchronous:
+        return f"{device} is a machine: send it with `qhybrid submit`, whose results stand beside the grid's"
+    return None
