@@ -1,5 +1,7 @@
 """Controls of a circuit: the same circuit with a part of it taken away, to see what that part was worth."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,12 +57,13 @@ def without_entanglement(circuit: Circuit) -> Circuit:
             )
         elif n_wires(gate.name) == 1:
             builder.fixed(gate.name, gate.wires)
-    return builder.circuit(
+    control = builder.circuit(
         f"{circuit.name}-separable",
         circuit.observables,
         description=f"{circuit.description}, without entangling gates".lstrip(", "),
         source=circuit.source,
     )
+    return replace(control, grouping=circuit.grouping)
 
 
 def _factors(column: NDArray[np.float64]) -> dict[int, float]:
