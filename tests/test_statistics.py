@@ -135,11 +135,11 @@ def test_bootstrap_equals_a_plain_loop_over_resampled_data() -> None:
     rng = np.random.default_rng(5)
     members = [np.flatnonzero(labels == k) for k in (0, 1)]
     areas = []
-    for _ in range(1500):
+    for _ in range(500):
         drawn = np.concatenate([rng.choice(member, len(member)) for member in members])
         areas.append(metrics.roc_auc_score(labels[drawn], probabilities[drawn, 1]))
     intervals = bootstrap_intervals(labels, probabilities, n=2000, seed=6, kind="percentile")
-    assert intervals["auc"] == pytest.approx(np.percentile(areas, [2.5, 97.5]), abs=0.012)
+    assert intervals["auc"] == pytest.approx(np.percentile(areas, [2.5, 97.5]), abs=0.015)
 
 
 def test_bootstrap_depends_on_the_seed_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,13 +190,13 @@ def test_paired_differences_equal_a_bootstrap_written_with_scikit_learn() -> Non
     rng = np.random.default_rng(5)
     members = [np.flatnonzero(labels == k) for k in (0, 1)]
     drawn = []
-    for _ in range(1500):
+    for _ in range(500):
         sample = np.concatenate([rng.choice(member, len(member)) for member in members])
         of = [metrics.roc_auc_score(labels[sample], each[sample, 1]) for each in (probabilities, other)]
         hits = [np.mean(each[sample].argmax(axis=1) == labels[sample]) for each in (probabilities, other)]
         drawn.append((of[0] - of[1], hits[0] - hits[1]))
     for name, values in zip(("auc", "accuracy"), np.transpose(drawn), strict=True):
-        assert found[name] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.15 * np.ptp(values))
+        assert found[name] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.2 * np.ptp(values))
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

@@ -13,6 +13,7 @@ from qhybrid.statistics import (
     classification_metrics,
     paired_bootstrap_differences,
     paired_distributions,
+    shot_redraws,
 )
 from qhybrid.statistics.distribution import acceleration_of
 
@@ -141,6 +142,25 @@ def test_drift_that_all_samples_of_a_repeat_share_widens_the_interval() -> None:
     assert wide.stderr == pytest.approx(np.std(over_repeats, ddof=1) / np.sqrt(8), rel=0.25)
 
 
+def test_shots_drawn_from_standard_errors_give_the_metrics_of_measured_shots() -> None:
+    rng = np.random.default_rng(15)
+    labels = np.repeat([0, 1], 200)
+    exact = np.clip(0.25 * rng.normal(size=(400, 1)) + 0.2 * (2 * labels[:, None] - 1), -1, 1)
+    stderr = np.sqrt((1 - exact**2) / 16)
+    redrawn = shot_redraws(exact, stderr, repeats=200, seed=1)
+    assert redrawn.shape == (200, 400, 1)
+    assert np.abs(redrawn).max() <= 1
+    inner = np.abs(exact) < 0.3
+    assert redrawn.std(axis=0)[inner] == pytest.approx(stderr[inner], rel=0.25)
+    measured = 2 * rng.binomial(16, (1 + exact) / 2, size=(200, 400, 1)) / 16 - 1
+
+    def area(values: np.ndarray) -> float:
+        return float(np.mean([roc_auc_score(labels, each[:, 0]) for each in values]))
+
+    assert area(redrawn) == pytest.approx(area(measured), abs=0.005)
+    assert area(redrawn) < area(exact[None]) - 0.02
+
+
 def test_jackknife_areas_match_deletion() -> None:
     labels, probabilities = binormal(30, 1.0, seed=13)
     found = bootstrap_distributions(labels, probabilities, n=20)["auc"]
@@ -158,3 +178,9 @@ def test_what_no_bootstrap_can_be_is_refused() -> None:
         paired_bootstrap_differences(labels, probabilities, probabilities, n=10, confidence=1.0)
     with pytest.raises(InputError, match="0 repeats"):
         bootstrap_intervals(labels, np.zeros((0, 20, 2)), n=10)
+    with pytest.raises(InputError, match=r"\(4, 1\).*\(4, 2\)"):
+        shot_redraws(np.zeros((4, 1)), np.zeros((4, 2)), repeats=3)
+    with pytest.raises(InputError, match="0 or more"):
+        shot_redraws(np.zeros((4, 1)), -np.ones((4, 1)), repeats=3)
+    with pytest.raises(InputError, match="repeats = 0"):
+        shot_redraws(np.zeros((4, 1)), np.ones((4, 1)), repeats=0)

@@ -28,6 +28,7 @@ from qhybrid.statistics.paired_tests import McNemar, mcnemar_of_counts, mcnemar_
 from qhybrid.statistics.proportions import Interval, wilson_interval, wilson_intervals
 from qhybrid.statistics.roc import RocBand, roc_band
 from qhybrid.statistics.seeds import SeedDifference, SeedMean, paired_seeds_test, seed_mean, seeds_and_samples
+from qhybrid.statistics.shots import shot_redraws
 from qhybrid.statistics.signal_retention import SignalRetention, signal_retention
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "roc_band",
     "seed_mean",
     "seeds_and_samples",
+    "shot_redraws",
     "signal_retention",
     "wilson_interval",
     "wilson_intervals",

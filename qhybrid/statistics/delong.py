@@ -57,8 +57,8 @@ def delong_auc(
     reproduce the values that pROC, the reference implementation in R, publishes for its data set aSAH.
 
     The interval is symmetric on the logit scale by default: of 120 samples with a true area of .95 it covers the
-    truth in about 95 % of cases and stays between 0 and 1, where auc +- 1.96 stderr (`wald`, what pROC prints) covers
-    in about 92 % and reaches beyond 1 (tests/test_statistics_coverage.py). Where the variance is zero, as at an area
+    truth in 95 to 96 % of cases and stays between 0 and 1, where auc +- 1.96 stderr (`wald`, what pROC prints) covers
+    in 91 % and reaches beyond 1 (tests/test_statistics_coverage.py). Where the variance is zero, as at an area
     of 1, it is the interval of R. G. Newcombe, Statistics in Medicine 25, 559 (2006), method 5.
 
     Several classes: the mean of one class against the rest over the classes that occur. The variance holds the

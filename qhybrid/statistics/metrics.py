@@ -108,12 +108,11 @@ def metrics_of_weights(truth: Integers, scores: Floats, weights: Floats) -> dict
 def area_under_curve(positive: NDArray[np.bool_], score: Floats, weights: Floats) -> Floats:
     """Area under the ROC curve, P(positive above negative) + P(tie) / 2, per row of weights: shape (D,)."""
     # With negatives first among equal scores a tie counts as a win, with positives first as a loss.
-    wins = [
-        _pairs_won(positive[order], weights[:, order])
-        for order in (np.lexsort((positive, score)), np.lexsort((~positive, score)))
-    ]
-    pairs = weights[:, positive].sum(axis=1) * weights[:, ~positive].sum(axis=1)
-    return _ratio(wins[0] + wins[1], 2 * pairs)
+    first, last = np.lexsort((positive, score)), np.lexsort((~positive, score))
+    wins = _pairs_won(positive[first], weights[:, first])
+    if not np.array_equal(first, last):  # there are ties of a positive and a negative
+        wins = (wins + _pairs_won(positive[last], weights[:, last])) / 2
+    return _ratio(wins, weights[:, positive].sum(axis=1) * weights[:, ~positive].sum(axis=1))
 
 
 def _pairs_won(positive: NDArray[np.bool_], weights: Floats) -> Floats:
