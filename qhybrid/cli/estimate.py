@@ -139,12 +139,18 @@ def _training_step(submission: "Submission") -> Any:
 
 
 def _machine(device: str | None, backend: str | None, layout_seeds: int | None) -> "RuntimeDevice":
+    from qhybrid.devices.mitigation import MitigatedDevice
     from qhybrid.devices.runtime import RuntimeDevice
     from qhybrid.devices.spec import load_device
     from qhybrid.errors import InputError
     from qhybrid.experiments.device_choice import HARDWARE_DEVICE
 
     opened = load_device(device or HARDWARE_DEVICE, backend=backend, layout_seeds=layout_seeds)
+    if isinstance(opened, MitigatedDevice):
+        raise InputError(
+            f"{device} mitigates errors ({opened.mitigation.label}), which is not estimated; without the option "
+            f"`mitigation` it is, and mitigation takes {len(opened.mitigation.factors)} times as many shots as that"
+        )
     if not isinstance(opened, RuntimeDevice):
         raise InputError(f"{device} is no machine of IBM: give --noise NAME, or a device file with the driver runtime")
     return opened

@@ -26,6 +26,9 @@ __all__ = ["Cost", "MitigatedDevice", "Mitigation", "Run", "mitigated", "parse_m
 class MitigatedDevice(Device):
     """A device whose estimates are mitigated.
 
+    It has the capabilities of the device, without adjoint differentiation, and without parameter-shift where the
+    extrapolation is exponential, which no shift rule differentiates.
+
     Args:
         device: The device.
         mitigation: What is done.
@@ -40,7 +43,9 @@ class MitigatedDevice(Device):
         self.mitigation = mitigation
         self.name = device.name
         self.tracker = device.tracker
-        methods = tuple(method for method in device.capabilities.diff_methods if method != "adjoint")
+        exponential = mitigation.zne is not None and mitigation.zne.extrapolation == "exponential"
+        lost = {"adjoint", "parameter-shift"} if exponential else {"adjoint"}  # shift rules hold for sums of values
+        methods = tuple(method for method in device.capabilities.diff_methods if method not in lost)
         self.capabilities = replace(device.capabilities, diff_methods=methods)
         if mitigation.readout and getattr(device, "primitive", None) == "estimator":
             raise InputError(

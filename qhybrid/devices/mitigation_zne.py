@@ -24,7 +24,7 @@ class Extrapolated:
 
     Args:
         values: Shape (B, M).
-        slopes: Derivative with respect to each of the values that went in, shape (K, B, M).
+        slopes: Derivative with respect to each of the values that went in, the weights of the fit held, (K, B, M).
         failed: Where the fit failed and the straight line stands instead, shape (B, M).
     """
 
@@ -75,12 +75,11 @@ def _decay(factors: Sequence[int], values: Tensor, variances: Tensor) -> tuple[T
     clear = values.detach().abs() > CLEAR * variances.sqrt() + TINY
     fits = clear.all(dim=0) & ((values.detach() > 0).all(dim=0) | (values.detach() < 0).all(dim=0))
     safe = torch.where(fits, values, torch.ones_like(values))
-    with torch.no_grad():
-        weight = safe**2 / torch.where(variances > 0, variances, torch.ones_like(variances))
-        x = torch.tensor(factors, dtype=values.dtype, device=values.device)[:, None, None]
-        s0, s1, s2 = (weight.sum(dim=0), (weight * x).sum(dim=0), (weight * x**2).sum(dim=0))
-        shares = weight * (s2 - x * s1) / (s0 * s2 - s1**2)
-    at_zero = torch.sign(safe[0]) * torch.exp((shares * safe.abs().log()).sum(dim=0).clamp(max=10.0))
+    weight = safe**2 / torch.where(variances > 0, variances, torch.ones_like(variances))
+    x = torch.tensor(factors, dtype=values.dtype, device=values.device)[:, None, None]
+    s0, s1, s2 = (weight.sum(dim=0), (weight * x).sum(dim=0), (weight * x**2).sum(dim=0))
+    shares = weight * (s2 - x * s1) / (s0 * s2 - s1**2)
+    at_zero = torch.sign(safe[0].detach()) * torch.exp((shares * safe.abs().log()).sum(dim=0).clamp(max=10.0))
     slopes = (at_zero * shares / safe).detach()
     error = (slopes**2 * variances).sum(dim=0).sqrt()
     fits = fits & (at_zero.detach().abs() <= 1 + UNPHYSICAL * error + TINY)

@@ -130,9 +130,9 @@ def load_device(
     parameters = inspect.signature(driver).parameters
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     chosen = {**spec.options, **(options or {})}
-    asked_for = chosen.pop("mitigation", None)
-    given = (asked_for, f"{where}: options.mitigation") if mitigation is None else (mitigation, "mitigation")
-    mitigate = parse_mitigation(*given)
+    mitigate = parse_mitigation(chosen.pop("mitigation", None), f"{where}: options.mitigation")
+    if mitigation is not None:
+        mitigate = parse_mitigation(mitigation)
     if backend is not None:
         if "backend" not in parameters and "backend" not in chosen:
             raise InputError(f"{name} takes no backend (backend = {backend!r}); qiskit.remote takes one")

@@ -15,6 +15,7 @@ from qhybrid.circuits.isa import IsaReport, verdict, worst
 from qhybrid.devices.base import Device, Estimates
 from qhybrid.devices.job_row import OPEN, JobRow
 from qhybrid.devices.jobs import Ledger
+from qhybrid.devices.mitigation import MitigatedDevice
 from qhybrid.devices.runtime import Job, RuntimeDevice
 from qhybrid.devices.runtime_client import Client
 from qhybrid.devices.runtime_cost import RuntimeEstimate
@@ -78,6 +79,12 @@ class Submission:
             InputError: The head has no quantum layer, or not on a machine.
         """
         layer = head.layer
+        if layer is not None and isinstance(layer.device, MitigatedDevice):
+            device = layer.device
+            raise InputError(
+                f"{device.name} mitigates errors ({device.mitigation.label}): `qhybrid eval` sends that and waits; "
+                "`qhybrid submit` sends jobs without mitigation"
+            )
         if layer is None or not isinstance(layer.device, RuntimeDevice):
             what = f"its head is {run.spec.model.head!r}" if layer is None else f"{layer.device.name} is no machine"
             raise InputError(f"run {str(run.path)!r} cannot be sent: {what}; give --backend, such as ibm_fez")
