@@ -31,13 +31,14 @@ from qhybrid.statistics import (
 
 N = 120
 LABELS = np.repeat([0, 1], N // 2)
-DRAWS = {60: 200, 100: 200}
-"""Bootstrap draws of the small simulations, by their number of data sets; 2000 in all others."""
 
 
-def simulated(few: int, many: int) -> pytest.MarkDecorator:
-    """A small simulation, and the slow one that decides."""
-    return pytest.mark.parametrize("trials", [few, pytest.param(many, marks=pytest.mark.slow)])
+def simulated(few: int, many: int, draws: int | None = None) -> pytest.MarkDecorator:
+    """A small simulation, and the slow one that decides, with so many bootstrap draws (200 in the small one)."""
+    if draws is None:
+        return pytest.mark.parametrize("trials", [few, pytest.param(many, marks=pytest.mark.slow)])
+    slow = pytest.param(many, draws, marks=pytest.mark.slow)
+    return pytest.mark.parametrize(("trials", "draws"), [(few, 200), slow])
 
 
 def slack(trials: int) -> float:
@@ -107,25 +108,25 @@ def test_delong_covers_on_the_logit_scale(area: float, trials: int) -> None:
     assert_covers(inside["logit"] / trials, trials)
 
 
-@simulated(60, 1000)
+@simulated(60, 1000, 2000)
 @pytest.mark.parametrize("accuracy", [0.80, 0.85, 0.90, 0.95])
-def test_the_default_bootstrap_of_accuracy_and_f1_covers(accuracy: float, trials: int) -> None:
+def test_the_default_bootstrap_of_accuracy_and_f1_covers(accuracy: float, trials: int, draws: int) -> None:
     rng = np.random.default_rng(2)
     data = (right_with(accuracy, rng) for _ in range(trials))
-    check_bootstrap(data, ("accuracy", "f1_binary", "f1_macro"), accuracy, trials)
+    check_bootstrap(data, ("accuracy", "f1_binary", "f1_macro"), accuracy, trials, draws)
 
 
-@simulated(60, 1000)
+@simulated(60, 1000, 2000)
 @pytest.mark.parametrize("area", [0.85, 0.90, 0.95])
-def test_the_default_bootstrap_of_the_area_covers(area: float, trials: int) -> None:
+def test_the_default_bootstrap_of_the_area_covers(area: float, trials: int, draws: int) -> None:
     rng = np.random.default_rng(3)
-    check_bootstrap((binormal(area, rng) for _ in range(trials)), ("auc",), area, trials)
+    check_bootstrap((binormal(area, rng) for _ in range(trials)), ("auc",), area, trials, draws)
 
 
-def check_bootstrap(data: Iterator[np.ndarray], names: tuple[str, ...], truth: float, trials: int) -> None:
+def check_bootstrap(data: Iterator[np.ndarray], names: tuple[str, ...], truth: float, trials: int, draws: int) -> None:
     inside = {f"{name} {kind}": 0 for kind in ("bca", "percentile") for name in names}
     for trial, probabilities in enumerate(data):
-        found = bootstrap_distributions(LABELS, probabilities, n=DRAWS.get(trials, 2000), seed=trial)
+        found = bootstrap_distributions(LABELS, probabilities, n=draws, seed=trial)
         for key in inside:
             name, kind = key.split()
             low, high = replace(found[name], kind=kind).interval()
@@ -166,12 +167,12 @@ ALIKE = [(0.92, 0.6), (0.95, 0.97)]
 """Area, correlation of the scores: two networks, and one network on two devices."""
 
 
-@simulated(60, 1000)
+@simulated(60, 1000, 2000)
 @pytest.mark.parametrize(("area", "correlation"), ALIKE)
-def test_the_paired_bootstrap_holds_its_level(area: float, correlation: float, trials: int) -> None:
+def test_the_paired_bootstrap_holds_its_level(area: float, correlation: float, trials: int, draws: int) -> None:
     rejected = {f"{name} {kind}": 0 for kind in ("percentile", "bca") for name in ("accuracy", "f1_binary", "auc")}
     for trial, pair in enumerate(correlated_pairs((area, area), trials, 7, correlation)):
-        found = paired_distributions(LABELS, *pair, n=DRAWS.get(trials, 2000), seed=trial)
+        found = paired_distributions(LABELS, *pair, n=draws, seed=trial)
         assert found["auc"].kind == "percentile"
         for key in rejected:
             name, kind = key.split()
@@ -180,22 +181,26 @@ def test_the_paired_bootstrap_holds_its_level(area: float, correlation: float, t
     assert_level(max(count for key, count in rejected.items() if "percentile" in key) / trials, trials)
 
 
-@simulated(60, 1000)
-@pytest.mark.parametrize("claim", ["equivalent", "non-inferior"])
+@simulated(60, 3000, 500)
 @pytest.mark.parametrize(("areas", "correlation"), [((0.85, 0.92), 0.6), ((0.95, 0.97), 0.97)])
 def test_claims_of_no_difference_hold_their_level_at_the_margin(
-    areas: tuple[float, float], correlation: float, claim: str, trials: int
+    areas: tuple[float, float], correlation: float, trials: int, draws: int
 ) -> None:
     margin = round(areas[1] - areas[0], 10)
     low, high = (stats.norm.cdf(stats.norm.ppf(area) / np.sqrt(2)) for area in areas)
-    shown = {"area by DeLong": 0, "accuracy by Tango": 0, "area by bootstrap": 0, "F1 by bootstrap": 0}
+    shown: dict[str, int] = {}
     for trial, pair in enumerate(correlated_pairs(areas, trials, 8, correlation)):
-        found = paired_distributions(LABELS, *pair, n=DRAWS.get(trials, 2000), seed=trial)
-        shown["area by DeLong"] += delong_equivalence(LABELS, *pair, margin, claim=claim).shown
-        shown["accuracy by Tango"] += accuracy_equivalence(LABELS, *pair, high - low, claim=claim).shown
-        shown["area by bootstrap"] += bootstrap_equivalence(found["auc"], margin, claim=claim).shown
-        shown["F1 by bootstrap"] += bootstrap_equivalence(found["f1_binary"], high - low, claim=claim).shown
-    say(f"type I error of {claim} at areas {areas}, correlation {correlation}", shown, trials)
+        found = paired_distributions(LABELS, *pair, n=draws, seed=trial)
+        for claim in ("equivalent", "non-inferior"):
+            tests = {
+                "area by DeLong": delong_equivalence(LABELS, *pair, margin, claim=claim),
+                "area by bootstrap": bootstrap_equivalence(found["auc"], margin, claim=claim),
+                "accuracy by Tango": accuracy_equivalence(LABELS, *pair, high - low, claim=claim),
+                "F1 by bootstrap": bootstrap_equivalence(found["f1_binary"], high - low, claim=claim),
+            }
+            for name, test in tests.items():
+                shown[f"{claim}, {name}"] = shown.get(f"{claim}, {name}", 0) + test.shown
+    say(f"type I error at areas {areas}, correlation {correlation}", shown, trials)
     assert_level(max(shown.values()) / trials, trials)
 
 
@@ -229,8 +234,8 @@ def test_holm_keeps_the_error_of_a_family(trials: int) -> None:
     assert errors["without"] > 0.06 * trials
 
 
-@simulated(60, 1000)
-def test_seeds_and_samples_cover_and_hold_their_level(trials: int) -> None:
+@simulated(40, 1000, 500)
+def test_seeds_and_samples_cover_and_hold_their_level(trials: int, draws: int) -> None:
     # Two arms of five seeds whose skill differs from seed to seed, equal on average: P(right) = Phi(skill / sqrt 2).
     rng = np.random.default_rng(11)
     truth = stats.norm.cdf(1.5 / np.sqrt(2 + 0.2**2))
@@ -240,7 +245,7 @@ def test_seeds_and_samples_cover_and_hold_their_level(trials: int) -> None:
         skill = 1.5 + rng.normal(scale=0.2, size=(2, 5, 1))
         right = rng.normal(size=(2, 5, N)) + hard < skill
         arms = np.eye(2)[np.where(right, LABELS, 1 - LABELS)]
-        settings = {"n": DRAWS.get(trials, 2000), "seed": trial}
+        settings = {"n": draws, "seed": trial}
         low, high = seeds_and_samples(LABELS, arms[0], **settings)["accuracy"].interval()
         covered += low <= truth <= high
         rejected += seeds_and_samples(LABELS, *arms, **settings)["accuracy"].p_value() < 0.05
