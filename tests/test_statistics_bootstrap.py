@@ -166,6 +166,10 @@ def test_jackknife_areas_match_deletion() -> None:
     found = bootstrap_distributions(labels, probabilities, n=20)["auc"]
     areas = np.array([roc_auc_score(np.delete(labels, k), np.delete(probabilities[:, 1], k)) for k in range(30)])
     assert found.acceleration == pytest.approx(acceleration_of([areas[labels == 0], areas[labels == 1]]))
+    assert found.granularity == 0
+    accuracy = bootstrap_distributions(labels, probabilities, n=20)["accuracy"]
+    wrong = probabilities.argmax(axis=1) != labels
+    assert accuracy.granularity == pytest.approx((30 - wrong.sum()) / 29 - accuracy.estimate)  # a wrong one less
 
 
 def test_what_no_bootstrap_can_be_is_refused() -> None:

@@ -206,5 +206,6 @@ def _distributions(
             means + repeat_scale * shifts,
             acceleration_of(jackknife[member] for member in members),
             kind,
+            0.0 if name == "auc" else float(np.abs(jackknife - values.mean()).max()),
         )
     return found

@@ -36,6 +36,8 @@ class BootstrapDistribution:
     acceleration: float = 0.0
     """How the standard error changes with the truth, from the jackknife; without unit. For `bca` only."""
     kind: Kind = "bca"
+    granularity: float = 0.0
+    """The most that leaving out one sample changes; 0 for areas, which change in steps finer than samples."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

@@ -53,8 +53,10 @@ def bootstrap_equivalence(
     """Test a paired difference of any metric against a margin by its bootstrap distribution.
 
     Source: two one-sided tests, D. J. Schuirmann, J. Pharmacokinet. Biopharm. 15, 657 (1987). Of percentile and BCa
-    limits the more cautious decide, because away from zero either kind alone is too sure at times. Areas and
-    accuracies have tests of their own, `delong_equivalence` and `accuracy_equivalence`.
+    limits the more cautious decide, because away from zero either kind alone is too sure at times, and metrics of
+    predicted classes get the continuity correction of half a sample: with few flipped predictions the tests would be
+    wrong in 7 % instead of 5. Areas and accuracies have tests of their own, `delong_equivalence` and
+    `accuracy_equivalence`.
 
     Args:
         distribution: Of a difference of a metric of which more is better, from `paired_distributions`.
@@ -68,14 +70,15 @@ def bootstrap_equivalence(
     _check(margin, claim, alpha)
     kinds = [replace(distribution, kind=kind) for kind in get_args(Kind)]
     lows, highs = zip(*(each.interval(1 - 2 * alpha) for each in kinds), strict=True)
-    above = max(each.p_value(-margin, "greater") for each in kinds)
-    below = max(each.p_value(margin, "less") for each in kinds)
+    half = distribution.granularity / 2
+    above = max(each.p_value(half - margin, "greater") for each in kinds)
+    below = max(each.p_value(margin - half, "less") for each in kinds)
     return Equivalence(
         claim,
         distribution.estimate,
         margin,
         alpha,
-        (min(lows), max(highs)),
+        (min(lows) - half, max(highs) + half),
         above if claim == "non-inferior" else max(above, below),
     )
 
