@@ -1,6 +1,7 @@
 """Mitigation round devices: pure readout noise undone, zero-noise extrapolation, honest standard errors, its cost."""
 
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -347,8 +348,12 @@ def test_wrong_mitigation_is_one_line(given: Any, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_device_without_what_mitigation_needs_is_refused() -> None:
+def test_a_device_without_what_mitigation_needs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     circuit = load_circuit("angle_4q")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "mthree", None)
+        with pytest.raises(InputError, match=r"needs the package mthree: pip install 'qhybrid\[mitigation\]'"):
+            load_device("default.qubit", mitigation="readout:mthree")
     for name in ("default.qubit", "qhybrid.density"):
         with pytest.raises(InputError, match=rf"zne folds the gates of a machine, and {name} lays out no circuit"):
             load_device(name, mitigation="zne").prepare(circuit)

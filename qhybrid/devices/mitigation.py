@@ -14,6 +14,7 @@ from torch import Tensor
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.devices.base import Device, Estimates, MachineDevice, NoisyDevice, Program, check_shots
 from qhybrid.devices.mitigation_program import Cost, MitigatedProgram, Run, mitigated_program, rescaled
+from qhybrid.devices.mitigation_readout import mthree_solver
 from qhybrid.devices.mitigation_spec import Mitigation, parse_mitigation
 from qhybrid.errors import InputError
 
@@ -43,6 +44,8 @@ class MitigatedDevice(Device):
         self.mitigation = mitigation
         self.name = device.name
         self.tracker = device.tracker
+        if mitigation.readout == "mthree":
+            mthree_solver()  # that it is missing is known before anything is run
         exponential = mitigation.zne is not None and mitigation.zne.extrapolation == "exponential"
         lost = {"adjoint", "parameter-shift"} if exponential else {"adjoint"}  # shift rules hold for sums of values
         methods = tuple(method for method in device.capabilities.diff_methods if method not in lost)

@@ -189,7 +189,7 @@ class WordReading:
         wires = tuple(range(len(self.qubits)))
         signs = _characters(wires, self.words)
         counts = np.rint(np.asarray(ones.detach().cpu()) @ signs.T * (shots / len(signs))).astype(int)
-        solver, order = _mthree(), list(wires[::-1])  # its strings have the first qubit at the end
+        solver, order = mthree_solver(), list(wires[::-1])  # its strings have the first qubit at the end
         solver.cals_from_matrices([confusion.matrix(qubit) for qubit in self.qubits])
         values = np.empty((len(counts), len(self.words)))
         variances = np.empty((len(counts), len(self.members)))
@@ -214,7 +214,12 @@ def _characters(wires: Sequence[int], words: Sequence[tuple[int, ...]]) -> Array
     return 1.0 - 2.0 * np.stack(columns, axis=1)
 
 
-def _mthree() -> Any:
+def mthree_solver() -> Any:
+    """M3's solver (https://qiskit.github.io/qiskit-addon-mthree/).
+
+    Raises:
+        InputError: The package is not installed.
+    """
     try:
         import mthree
     except ImportError:
