@@ -42,6 +42,8 @@ class QuantumLayer(nn.Module):
         noise_parts: Which parts of it are on, of gates1q, gates2q, thermal, readout, idle; None means all.
         layout_seeds: Transpiler seeds tried for the layout on the noise model's machine; None: the device's default.
         backend: Machine of a device that has several, such as "ibm_fez" of `qiskit.remote`; None: that in its file.
+        mitigation: How errors are mitigated, such as "readout,zne" (see devices/README.md), or a dict of the keys of
+            `Mitigation`; "none": not at all; None: as the device's file says.
         seed: Of the initial weights (uniform in [0, 2 pi)) and of the shots: the n-th call of two layers of one seed
             draws the same shots.
 
@@ -65,6 +67,7 @@ class QuantumLayer(nn.Module):
         noise_parts: Iterable[str] | None = None,
         layout_seeds: int | None = None,
         backend: str | None = None,
+        mitigation: str | dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -77,7 +80,7 @@ class QuantumLayer(nn.Module):
         self.calls = 0
         """Number of calls so far, which seeds the next one's shots."""
         self._set_noise(noise, noise_scale, noise_parts, layout_seeds)
-        self._backend = backend
+        self._backend, self._mitigation = backend, mitigation
         self._set_device(device, diff_method, shots)
 
     @property
@@ -121,6 +124,7 @@ class QuantumLayer(nn.Module):
         noise_parts: Iterable[str] | None = None,
         layout_seeds: int | None = None,
         backend: str | None = None,
+        mitigation: str | dict[str, Any] | None = None,
         seed: int | None = None,
     ) -> "QuantumLayer":
         """The same circuit and the same weights (shared, not copied) on another device.
@@ -134,6 +138,7 @@ class QuantumLayer(nn.Module):
             noise_parts: As in the constructor.
             layout_seeds: As in the constructor.
             backend: As in the constructor.
+            mitigation: As in the constructor.
             seed: Of the shots; None keeps this layer's.
         """
         other = QuantumLayer.__new__(QuantumLayer)
@@ -141,7 +146,7 @@ class QuantumLayer(nn.Module):
         other.circuit, other.weights = self.circuit, self.weights
         other.seed, other.calls = self.seed if seed is None else seed, 0
         other._set_noise(noise, noise_scale, noise_parts, layout_seeds)
-        other._backend = backend
+        other._backend, other._mitigation = backend, mitigation
         other._set_device(device, diff_method, shots)
         return other.train(self.training)
 
@@ -248,7 +253,13 @@ class QuantumLayer(nn.Module):
         self._layout_seeds = layout_seeds
 
     def _opened(self, name: str) -> Device:
-        return load_device(name, noise=self.noise, layout_seeds=self._layout_seeds, backend=self._backend)
+        return load_device(
+            name,
+            noise=self.noise,
+            layout_seeds=self._layout_seeds,
+            backend=self._backend,
+            mitigation=self._mitigation,
+        )
 
     def _set_device(self, device: str | Device, diff_method: str, shots: int | None) -> None:
         check_shots(shots)
@@ -264,8 +275,9 @@ class QuantumLayer(nn.Module):
             self._device_name, self._given = device.name, device
             if self.noise is not None:
                 raise InputError(f"{device.name} is open already: give it its noise model when you make it")
-            if self._backend is not None:
-                raise InputError(f"{device.name} is open already: give it its backend when you make it")
+            if self._backend is not None or self._mitigation is not None:
+                what = "mitigation" if self._backend is None else "backend"
+                raise InputError(f"{device.name} is open already: give it its {what} when you make it")
             self.noise = getattr(device, "noise", None)
         if shots is None and not opened.capabilities.analytic:
             raise InputError(f"{opened.name} has no exact expectation values; give shots, for example shots = 1024")

@@ -135,6 +135,24 @@ def test_thresholds_are_where_the_loss_begins() -> None:
     assert ("auc", "noise scale", 100) not in found
 
 
+def test_mitigation_stands_beside_what_it_mitigates(run: Run) -> None:
+    cells, _ = grid(
+        DENSITY, [None, "ibm_torino"], [3.0], [None, 256], repeats=2, mitigations=["none", "readout,zne"],
+        layout_seeds=1,
+    )  # fmt: skip
+    assert len(cells) == 6
+    compared = compare_runs([run], cells, attribute=False)
+    exact, sampled = compared.recoveries
+    assert (exact.shots, exact.mitigation, exact.shots_factor) == (None, "readout,zne", None)
+    assert exact.rms[1] < exact.rms[0] / 2
+    assert not exact.worse
+    assert sampled.shots_factor is not None
+    assert sampled.shots_factor > 3
+    assert {each["device"]["mitigation"] for each in compared.cells} == {None, "readout:inverse, zne:linear 1 3 5"}
+    with pytest.raises(InputError, match="unknown mitigation 'readuot'; did you mean 'readout'"):
+        grid(DENSITY, ["ibm_torino"], [1], [None], repeats=1, mitigations=["readuot"])
+
+
 def test_processes_give_the_same_bits(run: Run, tmp_path: Path) -> None:
     other = Run(tmp_path / "other", run.spec)
     shutil.copytree(run.path, other.path)

@@ -17,6 +17,7 @@ def adapt(
     noise_parts: options.NoiseParts = None,
     layout_seeds: options.LayoutSeeds = None,
     backend: options.Backend = None,
+    mitigation: options.Mitigation = None,
     shots: options.Shots = None,
     method: Annotated[
         str,
@@ -49,6 +50,7 @@ def adapt(
         noise_parts=options.noise_parts(noise_parts),
         layout_seeds=layout_seeds,
         backend=backend,
+        mitigation=mitigation,
         shots=shots,
         method=method,
         limit=limit,

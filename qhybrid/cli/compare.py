@@ -22,6 +22,12 @@ def compare(
     shots: Annotated[str, typer.Option(help="Shots, separated by commas; `exact` for exact values.")] = "exact,1024",
     noise_scale: Annotated[str, typer.Option(help="Factors on the rates of the noise, separated by commas.")] = "1",
     repeats: Annotated[int, typer.Option(min=1, max=10_000, help="Independent draws of the shots.")] = 10,
+    mitigation: Annotated[
+        str | None,
+        typer.Option(
+            help="Ways to mitigate errors, separated by commas, + for both: none,readout,zne:richardson,readout+zne."
+        ),
+    ] = None,
     margin: Annotated[float, typer.Option(help="Loss of a metric that would matter.")] = 0.02,
     attribution: Annotated[
         bool, typer.Option(help="Take the noise apart: one part at a time, and all but one.")
@@ -52,6 +58,7 @@ def compare(
         [_number("--noise-scale", word, float) for word in _words(noise_scale)],
         [None if word.lower() == "exact" else _number("--shots", word, int) for word in _words(shots)],
         repeats=repeats,
+        mitigations=[None] if mitigation is None else [word.replace("+", ",") for word in _words(mitigation)],
         layout_seeds=layout_seeds,
     )
     compared = compare_runs(
@@ -113,6 +120,23 @@ def _show(compared: "GridComparison") -> None:
                 for each in compared.attributions
             ],
         )
+    if compared.recoveries:
+        options.print_table(
+            "what mitigation recovers (loss and RMS error, without -> with)",
+            ["noise", "shots", "mitigation", "RMS", "", "loss of AUC", "loss of accuracy", "shots, times"],
+            [
+                [
+                    each.noise if each.noise_scale == 1 else f"{each.noise} x{each.noise_scale:g}",
+                    each.shots or "exact",
+                    each.mitigation,
+                    f"{each.rms[0]:.3f} -> {each.rms[1]:.3f}",
+                    "worse" if each.worse else "",
+                    *(" -> ".join(_signed(loss) for loss in each.loss[metric]) for metric in ("auc", "accuracy")),
+                    "" if each.shots_factor is None else f"{each.shots_factor:.1f}",
+                ]
+                for each in compared.recoveries
+            ],
+        )
     if compared.thresholds:
         options.print_table(
             f"where a loss of {compared.margin:g} begins",
@@ -138,7 +162,11 @@ def _show(compared: "GridComparison") -> None:
 def _numbers(cell: dict[str, Any]) -> list[str]:
     place, metrics = cell["cell"], cell["metrics"]
     noise = place["noise"] or "none"
-    row = [noise if place["noise_scale"] == 1 else f"{noise} x{place['noise_scale']:g}", str(place["shots"] or "exact")]
+    if place["noise_scale"] != 1:
+        noise += f" x{place['noise_scale']:g}"
+    if place["mitigation"] not in (None, "none"):
+        noise += f", {place['mitigation'].replace(',', ' + ')}"
+    row = [noise, str(place["shots"] or "exact")]
     for name in ("accuracy", "auc"):
         each = metrics[name]
         low, high = (_signed(limit).replace("0.", ".") for limit in each["difference_interval"])

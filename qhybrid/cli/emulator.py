@@ -39,9 +39,9 @@ def emulator(
         list[str] | None,
         typer.Option(
             help="Let something go wrong: NAME=VALUE, such as drop_submit=1 (the reply of the first submit is lost), "
-            "slow_submit=2, errors=3 (so many 5xx in a row; errors_on=submit, poll, results, jobs or all), rate_limit=2, "
-            "retry_after=5, slow_results=10, truncate_results=1, fail_jobs=1, cancel_jobs=1, token_seconds=60, "
-            "close_connections=1, run_seconds=5, calibration_date=2026-01-31. May be repeated."
+            "slow_submit=2, errors=3 (so many 5xx in a row; errors_on=submit, poll, results, jobs or all), "
+            "rate_limit=2, retry_after=5, slow_results=10, truncate_results=1, fail_jobs=1, cancel_jobs=1, "
+            "token_seconds=60, close_connections=1, run_seconds=5, calibration_date=2026-01-31. May be repeated."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the shots; another every time without it.")] = None,

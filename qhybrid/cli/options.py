@@ -35,6 +35,9 @@ Backend = Annotated[
 ExecutorName = Annotated[str, typer.Option("--executor", help="Where tasks run: serial, processes, dask.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; as many as cores without it.")]
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler that runs already, such as tcp://node:8786.")]
+Mitigation = Annotated[
+    str | None, typer.Option(help="Mitigate errors: readout, readout:mthree, zne, zne:richardson, readout,zne, none.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any other key of the experiment: --set train.learning_rate=0.001")
 ]

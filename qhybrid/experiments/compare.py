@@ -16,7 +16,7 @@ from qhybrid.experiments.environment import command_line, git_commit
 from qhybrid.experiments.executors import Executor
 from qhybrid.experiments.grid import Cell, parts_of
 from qhybrid.experiments.run_folder import Run
-from qhybrid.experiments.thresholds import Attribution, Threshold, attributions, thresholds
+from qhybrid.experiments.thresholds import Attribution, Recovery, Threshold, attributions, recoveries, thresholds
 from qhybrid.statistics import holm
 from qhybrid.storage import write_json
 
@@ -36,6 +36,7 @@ class GridComparison:
     """The same for the parts of the noise models, exact."""
     attributions: list[Attribution]
     thresholds: list[Threshold]
+    recoveries: list[Recovery]
     left_out: list[str]
     """What no device could do."""
     margin: float
@@ -49,6 +50,7 @@ class GridComparison:
             "parts": self.parts,
             "attributions": [each.to_dict() for each in self.attributions],
             "thresholds": [each.to_dict() for each in self.thresholds],
+            "recoveries": [each.to_dict() for each in self.recoveries],
             "left_out": self.left_out,
             "margin": self.margin,
             "git": git_commit(),
@@ -111,6 +113,7 @@ def compare_runs(
         parts=apart,
         attributions=attributions(measured, apart),
         thresholds=thresholds(measured, margin),
+        recoveries=recoveries(measured),
         left_out=list(left_out),
         margin=margin,
         computed=len(todo),

@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from qhybrid.circuits.isa import IsaReport, verdict, worst
 from qhybrid.devices.base import MachineDevice
+from qhybrid.devices.mitigation import MitigatedDevice
 from qhybrid.errors import InputError
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.spec import DeviceChoice
@@ -41,6 +42,8 @@ class DeviceOptions(TypedDict, total=False):
     """Transpiler seeds tried for the layout on its machine."""
     backend: str | None
     """Machine of a device that has several."""
+    mitigation: str | None
+    """How errors are mitigated, such as `readout,zne`."""
 
 
 def choose_device(run: Run, options: DeviceOptions) -> DeviceChoice:
@@ -91,6 +94,8 @@ def describe_device(layer: QuantumLayer) -> dict[str, Any]:
     return {
         "name": layer.device.name,
         "machine": layer.device.machine if isinstance(layer.device, MachineDevice) else None,
+        "mitigation": mitigation_label(layer),
+        "remark": layer.device.remark(layer.program) if isinstance(layer.device, MitigatedDevice) else None,
         "diff_method": layer.diff_method,
         "shots": layer.shots,
         "noise": None if layer.noise is None else {"label": layer.noise.label} | layer.noise.provenance(),
@@ -98,6 +103,11 @@ def describe_device(layer: QuantumLayer) -> dict[str, Any]:
         "verdict": isa_verdict(layer),
         "tracker": layer.device.tracker.to_dict(),
     }
+
+
+def mitigation_label(layer: QuantumLayer) -> str | None:
+    """What mitigation is at work; None without one."""
+    return layer.device.mitigation.label if isinstance(layer.device, MitigatedDevice) else None
 
 
 def isa_reports(layer: QuantumLayer) -> list[IsaReport]:

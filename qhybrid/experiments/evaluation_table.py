@@ -97,8 +97,11 @@ def device_notes(evaluation: Evaluation) -> list[str]:
     """What the circuit costs on the machine, what its noise is, and what jobs were sent to it."""
     device = evaluation.device
     verdict = device.get("verdict")
+    mitigation = [f"mitigation: {device['mitigation']}"] if device.get("mitigation") else []
+    mitigation += [device["remark"]] if device.get("remark") else []
     noise = noise_lines(evaluation.noise) if evaluation.noise else []
-    return [*([verdict] if verdict else []), *noise, *job_notes(device.get("jobs", []), device.get("calibrations", []))]
+    jobs = job_notes(device.get("jobs", []), device.get("calibrations", []))
+    return [*([verdict] if verdict else []), *mitigation, *noise, *jobs]
 
 
 def job_notes(jobs: Sequence[Mapping[str, Any]], calibrations: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ class Cell:
         shots: Of every circuit; None: exact expectation values.
         repeats: Independent draws of the shots; 1 where nothing is drawn.
         layout_seeds: Transpiler seeds tried for the layout; None: the device's default.
+        mitigation: How errors are mitigated, such as `readout,zne`; None: as the device's file says.
     """
 
     device: str
@@ -32,6 +33,7 @@ class Cell:
     shots: int | None = None
     repeats: int = 1
     layout_seeds: int | None = None
+    mitigation: str | None = None
 
     @property
     def label(self) -> str:
@@ -41,7 +43,8 @@ class Cell:
             noise += f" x{self.noise_scale:g}"
         if self.noise_parts is not None:
             noise += f" ({', '.join(self.noise_parts) or 'no part'})"
-        return f"{self.device}, {noise}, {'exact' if self.shots is None else f'{self.shots} shots'}"
+        mitigated = f", {self.mitigation.replace(',', ' + ')}" if self.mitigation not in (None, "none") else ""
+        return f"{self.device}, {noise}, {'exact' if self.shots is None else f'{self.shots} shots'}{mitigated}"
 
     @property
     def choice(self) -> DeviceChoice:
@@ -53,6 +56,7 @@ class Cell:
             noise_scale=self.noise_scale,
             noise_parts=None if self.noise_parts is None else list(self.noise_parts),
             layout_seeds=self.layout_seeds,
+            mitigation=self.mitigation,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def grid(
     shots: Sequence[int | None],
     *,
     repeats: int,
+    mitigations: Sequence[str | None] = (None,),
     layout_seeds: int | None = None,
 ) -> tuple[list[Cell], list[str]]:
     """Every combination that a device can do, once.
@@ -79,6 +84,7 @@ def grid(
         scales: Factors on the rates.
         shots: Of every circuit; None: exact.
         repeats: Draws of the shots.
+        mitigations: Ways to mitigate errors; None: as the device's file says. Without noise there is nothing to do.
         layout_seeds: Transpiler seeds tried for each layout.
 
     Returns:
@@ -89,8 +95,9 @@ def grid(
     """
     cells: dict[Cell, None] = {}
     left_out: dict[str, None] = {}
-    for device, noise, scale, n_shots in product(devices, noises, scales, shots):
-        if (problem := _problem(device, noise, n_shots)) is not None:
+    for device, noise, scale, n_shots, mitigation in product(devices, noises, scales, shots, mitigations):
+        way = mitigation if noise is not None or mitigation == "none" else mitigations[0]
+        if (problem := _problem(device, noise, n_shots, way)) is not None:
             left_out[problem] = None
             continue
         cells[
@@ -101,6 +108,7 @@ def grid(
                 shots=n_shots,
                 repeats=1 if n_shots is None else repeats,
                 layout_seeds=layout_seeds,
+                mitigation=way,
             )
         ] = None
     if not cells:
@@ -128,16 +136,19 @@ def parts_of(cells: Iterable[Cell]) -> list[Cell]:
 
 
 @cache
-def _problem(device: str, noise: str | None, shots: int | None) -> str | None:
+def _problem(device: str, noise: str | None, shots: int | None, mitigation: str | None) -> str | None:
     """Why a device cannot do this; None: it can."""
+    from qhybrid.devices.mitigation_spec import parse_mitigation
     from qhybrid.devices.spec import load_device
     from qhybrid.noise_models.spec import load_noise_model
 
     try:
-        opened = load_device(device, noise=None if noise is None else load_noise_model(noise))
+        model = None if noise is None else load_noise_model(noise)
+        opened = load_device(device, noise=model, mitigation=mitigation)
     except InputError:
         if noise is None:
             raise
+        parse_mitigation(mitigation)
         load_noise_model(noise)
         load_device(device)  # what is wrong with either of them is the user's to know
         return f"{device} takes no noise model ({noise})"

@@ -117,6 +117,7 @@ def _quantum(request: HeadRequest) -> ClassifierHead:
         noise_parts=request.device.noise_parts,
         layout_seeds=request.device.layout_seeds,
         backend=request.device.backend,
+        mitigation=request.device.mitigation,
         seed=request.seed,
     )
     layer.weights.requires_grad_(request.spec.head != "quantum-frozen")

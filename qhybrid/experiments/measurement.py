@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qhybrid.devices.base import MachineDevice
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE, Comparison, compare
+from qhybrid.experiments.device_choice import mitigation_label
 from qhybrid.experiments.environment import command_line, git_commit, package_versions
 from qhybrid.experiments.heads import ClassifierHead
 from qhybrid.experiments.run_folder import Run
@@ -179,11 +180,17 @@ def evaluation_name(on: str, *, split: str, limit: int | None = None, repeats: i
 def device_name(device: str, machine: str | None, shots: int | None) -> str:
     """Device, noise or machine, and shots in a form for file names."""
     parts = [device, machine or "", "analytic" if shots is None else f"{shots}shots"]
-    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part).strip("._") for part in parts if part)
+    return "-".join(_in_a_name(part) for part in parts if part)
+
+
+def _in_a_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("._")
 
 
 def layer_name(layer: QuantumLayer) -> str:
     """`device_name` of a quantum layer."""
     device = layer.device
     machine = device.machine if isinstance(device, MachineDevice) else None
-    return device_name(device.name, layer.noise.label if layer.noise else machine, layer.shots)
+    where = layer.noise.label if layer.noise else machine
+    name, mitigation = device_name(device.name, where, layer.shots), mitigation_label(layer)
+    return f"{name}-{_in_a_name(mitigation)}" if mitigation else name

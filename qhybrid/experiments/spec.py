@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from qhybrid import catalog
 from qhybrid.data.spec import AugmentSpec, DataSpec
 from qhybrid.errors import InputError, did_you_mean
+from qhybrid.experiments.study_spec import StudySpec
 from qhybrid.noise_models.model import MAX_SCALE, PARTS
 
 Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16"]
@@ -89,6 +90,9 @@ class DeviceChoice(BaseModel):
     """Which parts of the noise model are on, of gates1q, gates2q, thermal, readout, idle; None: all."""
     backend: Annotated[str | None, BeforeValidator(_none_as_text)] = None
     """Machine of a device that has several, such as ibm_fez of `qiskit.remote`; None: that in the device's file."""
+    mitigation: str | None = None
+    """How errors are mitigated, such as `readout` or `readout,zne`; `none`: not at all; None: as the device's file
+    says."""
     layout_seeds: Annotated[int | None, Field(ge=1, le=1000), BeforeValidator(_none_as_text)] = None
     """Transpiler seeds tried for the layout on the machine of the noise model; None: the device's default."""
 
@@ -157,6 +161,8 @@ class ExperimentSpec(BaseModel):
     model: ModelSpec = ModelSpec()
     device: DeviceChoice = DeviceChoice()
     train: TrainSpec = TrainSpec()
+    study: StudySpec | None = None
+    """Arms that change single settings of this experiment, for `qhybrid study`; None: one training."""
 
 
 def load_experiment(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> ExperimentSpec:
@@ -181,26 +187,31 @@ def load_experiment(name_or_path: str, overrides: Mapping[str, Any] | None = Non
         spec = override(spec, overrides)
     if spec.model.head != "linear":
         catalog.find("circuits", spec.model.circuit)
+    if spec.study is not None:
+        from qhybrid.experiments.study_arms import resolve_arms
+
+        resolve_arms(spec)
     return spec
 
 
-def override(spec: ExperimentSpec, overrides: Mapping[str, Any]) -> ExperimentSpec:
+def override(spec: ExperimentSpec, overrides: Mapping[str, Any], *, where: str = "command line") -> ExperimentSpec:
     """Lay single settings over an experiment.
 
     Args:
         spec: The experiment.
         overrides: Dotted key -> value.
+        where: They come from, for the error.
 
     Returns:
         The changed experiment.
 
     Raises:
-        InputError: A key or a value is wrong; the error speaks of the command line.
+        InputError: A key or a value is wrong.
     """
     values = spec.model_dump(exclude_none=True)
     for key, value in overrides.items():
-        _assign(values, key, value)
-    return catalog.parse(ExperimentSpec, values, "command line")
+        _assign(values, key, value, where)
+    return catalog.parse(ExperimentSpec, values, where)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -232,12 +243,12 @@ def experiment_toml(spec: ExperimentSpec) -> str:
     return tomli_w.dumps(spec.model_dump(mode="json", exclude_none=True))
 
 
-def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+def _assign(values: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Set a dotted key in nested tables; tables on the way that do not exist are left to the validation."""
     *tables, last = key.split(".")
     for table in tables:
         inner = values.setdefault(table, {})
         if not isinstance(inner, dict):
-            raise InputError(f"command line: unknown key {key!r}; {table!r} is a single value")
+            raise InputError(f"{where}: unknown key {key!r}; {table!r} is a single value")
         values = inner
     values[last] = deepcopy(value)

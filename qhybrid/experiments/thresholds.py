@@ -69,6 +69,42 @@ class Threshold:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Recovery:
+    """What a mitigation recovers, and what it costs.
+
+    Args:
+        run: The run.
+        device: The device.
+        noise: The noise model.
+        noise_scale: Its strength.
+        shots: Of every circuit; None: exact.
+        mitigation: What was done.
+        rms: Root mean square error of the expectation values without and with it.
+        loss: Metric -> its loss without and with it.
+        shots_factor: Shots with it over shots without, calibration included; None for exact values.
+    """
+
+    run: str
+    device: str
+    noise: str
+    noise_scale: float
+    shots: int | None
+    mitigation: str
+    rms: tuple[float, float]
+    loss: dict[str, tuple[float, float]]
+    shots_factor: float | None
+
+    @property
+    def worse(self) -> bool:
+        """Whether the expectation values are further off than without it."""
+        return self.rms[1] > self.rms[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, and `worse`."""
+        return asdict(self) | {"worse": self.worse}
+
+
 def attributions(cells: Sequence[dict[str, Any]], parts: Sequence[dict[str, Any]]) -> list[Attribution]:
     """Take the losses apart: one part of the noise at a time, all but one, and the shots.
 
@@ -90,7 +126,8 @@ def attributions(cells: Sequence[dict[str, Any]], parts: Sequence[dict[str, Any]
         for cell in cells:
             place = cell["cell"]
             same = (cell["run"], place["device"], place["noise"]) == (run, device, noise)
-            if same and place["noise_scale"] == 1 and place["shots"] is not None:
+            sampled = place["noise_scale"] == 1 and place["shots"] is not None
+            if same and sampled and place.get("mitigation") in (None, "none"):
                 added = {metric: loss - _loss(whole)[metric] for metric, loss in _loss(cell).items()}
                 found.append(Attribution(run, device, noise, f"shots {place['shots']}", added, None, _rms(cell), None))
     return found
@@ -104,7 +141,8 @@ def thresholds(cells: Sequence[dict[str, Any]], margin: float) -> list[Threshold
         margin: Loss that matters.
     """
     found = []
-    for (run, device, noise, scale), group in _grouped(cells, "device", "noise", "noise_scale"):
+    plain = [each for each in cells if each["cell"].get("mitigation") in (None, "none")]
+    for (run, device, noise, scale), group in _grouped(plain, "device", "noise", "noise_scale"):
         sampled = sorted((each for each in group if each["cell"]["shots"] is not None), key=_shots)
         for metric in METRICS if len(sampled) > 1 else ():
             enough = None
@@ -118,7 +156,7 @@ def thresholds(cells: Sequence[dict[str, Any]], margin: float) -> list[Threshold
                 else f"not even {_shots(sampled[-1])} shots rule out a loss of {metric} of {margin:g}"
             )
             found.append(Threshold(run, device, noise, metric, "shots", scale, enough, says))
-    for (run, device, noise, shots), group in _grouped(cells, "device", "noise", "shots"):
+    for (run, device, noise, shots), group in _grouped(plain, "device", "noise", "shots"):
         scaled = sorted(group, key=lambda each: float(each["cell"]["noise_scale"]))
         for metric in METRICS if noise is not None and len(scaled) > 1 else ():
             points = [(each["cell"]["noise_scale"], -each["metrics"][metric]["difference"]) for each in scaled]
@@ -129,6 +167,41 @@ def thresholds(cells: Sequence[dict[str, Any]], margin: float) -> list[Threshold
                 else f"the loss of {metric} stays under {margin:g} up to {points[-1][0]:g} times the noise"
             )
             found.append(Threshold(run, device, noise, metric, "noise scale", shots, crossed, says))
+    return found
+
+
+def recoveries(cells: Sequence[dict[str, Any]]) -> list[Recovery]:
+    """Each mitigated cell beside the same one without.
+
+    Args:
+        cells: Of the grid.
+    """
+    fields = ("device", "noise", "noise_scale", "shots")
+    plain = {
+        (each["run"], *(each["cell"][field] for field in fields)): each
+        for each in cells
+        if each["cell"].get("mitigation") == "none"
+    }
+    found = []
+    for cell in cells:
+        place = cell["cell"]
+        before = plain.get((cell["run"], *(place[field] for field in fields)))
+        if before is None or place["mitigation"] == "none":
+            continue
+        shots = before["cost"]["shots"]
+        found.append(
+            Recovery(
+                run=cell["run"],
+                device=place["device"],
+                noise=place["noise"],
+                noise_scale=place["noise_scale"],
+                shots=place["shots"],
+                mitigation=place["mitigation"],
+                rms=(_rms(before), _rms(cell)),
+                loss={metric: (_loss(before)[metric], loss) for metric, loss in _loss(cell).items()},
+                shots_factor=cell["cost"]["shots"] / shots if shots else None,
+            )
+        )
     return found
 
 
