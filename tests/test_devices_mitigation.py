@@ -322,15 +322,34 @@ def test_a_layer_takes_a_mitigated_device_by_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ("readout", "readout:inverse"),
+        ("zne, readout:mthree", "readout:mthree, zne:linear 1 3 5"),
+        ("readout:model 500,zne:1 3 richardson global", "readout:inverse model 500, zne:richardson 1 3 global"),
+        ({"readout": True, "zne": {"extrapolation": "exponential"}}, "readout:inverse, zne:exponential 1 3 5"),
+        ({"readout": "inverse", "zne": False}, "readout:inverse"),
+        ("none", ""),
+        (None, ""),
+    ],
+)
+def test_words_and_keys_say_the_same_and_the_label_says_it_again(given: Any, label: str) -> None:
+    parsed = parse_mitigation(given)
+    assert parsed.label == label
+    assert parse_mitigation(label or "none") == parsed
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ("readot", r"unknown mitigation 'readot'; did you mean 'readout'"),
         (
             "readout:inverze",
-            r"unknown method 'inverze' of readout; did you mean 'inverse'\? \(allowed: inverse, mthree",
+            r"unknown method 'inverze' of readout; did you mean 'inverse'\? \(allowed: circuits, inverse, m",
         ),
-        ("zne:liner", r"did you mean 'linear'\? \(allowed: exponential, linear, richardson\)"),
+        ("zne:liner", r"did you mean 'linear'\? \(allowed: exponential, global, lin"),
         ("zne,zne", "zne is given twice"),
+        ("zne:linear 1 2", r"\[1, 2\] are not all odd"),
         ({"zen": {}}, r"unknown key 'zen'; did you mean 'zne'"),
         ({"zne": {"factor": [1, 3]}}, r"unknown key 'zne\.factor'; did you mean 'factors'"),
         ({"zne": {"factors": [1, 2, 3]}}, r"\[1, 2, 3\] are not all odd"),

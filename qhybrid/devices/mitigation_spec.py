@@ -12,10 +12,12 @@ from qhybrid import catalog
 from qhybrid.errors import InputError, did_you_mean
 
 ReadoutMethod = Literal["inverse", "mthree"]
+Calibration = Literal["circuits", "model"]
 Extrapolation = Literal["linear", "richardson", "exponential"]
 Folding = Literal["local", "global"]
 FEWEST_FACTORS = 2
 LARGEST_FACTOR = 25
+CALIBRATION_SHOTS = 10_000
 
 
 class Zne(BaseModel):
@@ -54,10 +56,10 @@ class Mitigation(BaseModel):
     readout: ReadoutMethod | None = None
     """`inverse` inverts the confusion matrix of every qubit, `mthree` those of the outcomes seen (package mthree);
     None: readout errors stay."""
-    calibration: Literal["circuits", "model"] = "circuits"
+    calibration: Calibration = "circuits"
     """Where the confusion matrices come from: two circuits on the device, or its noise model, which costs no shots and
     knows them better than anybody could."""
-    calibration_shots: int = Field(default=10_000, ge=1, le=10**8)
+    calibration_shots: int = Field(default=CALIBRATION_SHOTS, ge=1, le=10**8)
     """Shots of each of the two circuits, where the device does not compute exactly."""
     zne: Zne | None = None
     """Zero-noise extrapolation; None: none."""
@@ -76,8 +78,13 @@ class Mitigation(BaseModel):
 
     @property
     def label(self) -> str:
-        """As in `readout:inverse, zne:linear 1 3 5`; with a folding that is not local, that too. Empty: nothing."""
-        parts = [f"readout:{self.readout}"] if self.readout else []
+        """In the words of `parse_mitigation`, as `readout:inverse, zne:linear 1 3 5`; empty: nothing is done."""
+        parts = []
+        if self.readout:
+            own: list[str] = [self.readout]
+            own += ["model"] if self.calibration == "model" else []
+            own += [str(self.calibration_shots)] if self.calibration_shots != CALIBRATION_SHOTS else []
+            parts.append(f"readout:{' '.join(own)}")
         if self.zne:
             folding = "" if self.zne.folding == "local" else f" {self.zne.folding}"
             parts.append(f"zne:{self.zne.extrapolation} {' '.join(map(str, self.zne.factors))}{folding}")
@@ -93,8 +100,9 @@ def parse_mitigation(given: "str | Mapping[str, Any] | Mitigation | None", where
     """Read what is asked.
 
     Args:
-        given: `readout`, `readout:mthree`, `zne`, `zne:richardson` or two of them with a comma between; `none`; the
-            keys of `Mitigation`; None: nothing.
+        given: `readout`, `readout:mthree`, `zne`, `zne:richardson`, or two of them with a comma between, with further
+            settings behind, as in `readout:inverse model, zne:linear 1 3 5 global`; `none`; the keys of `Mitigation`;
+            None: nothing.
         where: File or option that it comes from, for errors.
 
     Raises:
@@ -110,14 +118,42 @@ def parse_mitigation(given: "str | Mapping[str, Any] | Mitigation | None", where
         raise InputError(f"{where}: {given!r} is no mitigation; write for example 'readout,zne'")
     values: dict[str, Any] = {}
     for part in given.split(","):
-        name, _, method = part.strip().partition(":")
-        methods: dict[str, tuple[str, ...]] = {"readout": get_args(ReadoutMethod), "zne": get_args(Extrapolation)}
-        if name not in methods:
-            raise InputError(f"{where}: unknown mitigation {name!r}; {did_you_mean(name, [*methods, 'none'])}")
+        name, _, words = part.strip().partition(":")
+        if name not in ("readout", "zne"):
+            raise InputError(f"{where}: unknown mitigation {name!r}; {did_you_mean(name, ['readout', 'zne', 'none'])}")
         if name in values:
             raise InputError(f"{where}: {name} is given twice in {given!r}")
-        if method and method not in methods[name]:
-            raise InputError(f"{where}: unknown method {method!r} of {name}; {did_you_mean(method, methods[name])}")
-        default: Any = {"extrapolation": method} if name == "zne" and method else method
-        values[name] = default or True
+        values |= _readout(words, where) if name == "readout" else {"zne": _zne(words, where)}
     return catalog.parse(Mitigation, values, where)
+
+
+def _readout(words: str, where: str) -> dict[str, Any]:
+    """`mthree model 500` as keys of `Mitigation`."""
+    values: dict[str, Any] = {"readout": True}
+    for word in words.split():
+        if word.isdecimal():
+            values["calibration_shots"] = int(word)
+        elif word in get_args(Calibration):
+            values["calibration"] = word
+        elif word in get_args(ReadoutMethod):
+            values["readout"] = word
+        else:
+            allowed = (*get_args(ReadoutMethod), *get_args(Calibration))
+            raise InputError(f"{where}: unknown method {word!r} of readout; {did_you_mean(word, allowed)}")
+    return values
+
+
+def _zne(words: str, where: str) -> dict[str, Any]:
+    """`richardson 1 3 5 global` as keys of `Zne`."""
+    values: dict[str, Any] = {}
+    for word in words.split():
+        if word.isdecimal():
+            values.setdefault("factors", []).append(int(word))
+        elif word in get_args(Folding):
+            values["folding"] = word
+        elif word in get_args(Extrapolation):
+            values["extrapolation"] = word
+        else:
+            allowed = (*get_args(Extrapolation), *get_args(Folding))
+            raise InputError(f"{where}: unknown method {word!r} of zne; {did_you_mean(word, allowed)}")
+    return values
