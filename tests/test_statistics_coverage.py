@@ -234,21 +234,22 @@ def test_holm_keeps_the_error_of_a_family(trials: int) -> None:
     assert errors["without"] > 0.06 * trials
 
 
-@simulated(40, 1000, 500)
-def test_seeds_and_samples_cover_and_hold_their_level(trials: int, draws: int) -> None:
+@simulated(30, 1000, 500)
+@pytest.mark.parametrize("spread", [0.1, 0.5])
+def test_seeds_and_samples_cover_and_hold_their_level(spread: float, trials: int, draws: int) -> None:
     # Two arms of five seeds whose skill differs from seed to seed, equal on average: P(right) = Phi(skill / sqrt 2).
     rng = np.random.default_rng(11)
-    truth = stats.norm.cdf(1.5 / np.sqrt(2 + 0.2**2))
+    truth = stats.norm.cdf(1.5 / np.sqrt(2 + spread**2))
     covered, rejected = 0, 0
     for trial in range(trials):
         hard = rng.normal(size=N)
-        skill = 1.5 + rng.normal(scale=0.2, size=(2, 5, 1))
+        skill = 1.5 + rng.normal(scale=spread, size=(2, 5, 1))
         right = rng.normal(size=(2, 5, N)) + hard < skill
         arms = np.eye(2)[np.where(right, LABELS, 1 - LABELS)]
         settings = {"n": draws, "seed": trial}
         low, high = seeds_and_samples(LABELS, arms[0], **settings)["accuracy"].interval()
         covered += low <= truth <= high
         rejected += seeds_and_samples(LABELS, *arms, **settings)["accuracy"].p_value() < 0.05
-    say("seeds and samples", {"coverage": covered, "type I error": rejected}, trials)
+    say(f"seeds and samples, spread {spread}", {"coverage": covered, "type I error": rejected}, trials)
     assert covered / trials >= 0.92 - slack(trials)
     assert_level(rejected / trials, trials)

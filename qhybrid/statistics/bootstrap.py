@@ -32,9 +32,10 @@ def bootstrap_distributions(
 
     Shot noise: a sample carries its own into the draw, so predictions from finite shots need no further term. Where
     the same samples were predicted several times (repeats of the shots, or networks of several seeds), the metric is
-    the mean over the repeats, and each draw also takes repeats with replacement: what all samples of a repeat share,
-    such as the drift of a machine or the luck of a seed, then enters (the pigeonhole bootstrap: A. B. Owen, Ann.
-    Appl. Stat. 1, 386, 2007, a little wide where repeats share nothing).
+    the mean over the repeats, and each draw also takes repeats with replacement, whose deviation from the mean is
+    added: what all samples of a repeat share, such as the drift of a machine or the luck of a seed, then enters. No
+    resampling of samples crossed with repeats is exact (P. McCullagh, Bernoulli 6, 285, 2000); this one is a little
+    wide where repeats share nothing.
 
     Args:
         labels: True classes 0..C-1, shape (N,).
@@ -197,9 +198,8 @@ def _distributions(
     members = [truth == k for k in np.unique(truth)]
     found = {}
     for name, values in whole.items():
-        draws = np.concatenate([chunk[name] for chunk in drawn])
-        means = draws.mean(axis=1)
-        shifts = (draws * chosen).sum(axis=1) - means
+        means = np.concatenate([chunk[name].mean(axis=1) for chunk in drawn])
+        shifts = chosen @ values[0] - values.mean()
         jackknife = np.concatenate([chunk[name].mean(axis=1) for chunk in left_out])
         found[name] = BootstrapDistribution(
             float(values.mean()),
