@@ -1,6 +1,7 @@
 """Mitigation round devices: pure readout noise undone, zero-noise extrapolation, honest standard errors, its cost."""
 
 import functools
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,36 @@ def test_zne_lowers_the_error_of_expectation_values(name: str) -> None:
         both = rmse(exact(mitigated(opened, {"zne": zne, "readout": "inverse"}), circuit, angles), ideal)
         assert alone < 0.8 * before
         assert both < 0.8 * before
+
+
+def promised() -> list[tuple[str, list[int], list[bool]]]:
+    """The table of devices/README.md: mitigation, its six errors in thousandths, and which are called worse."""
+    text = (Path(__file__).parents[1] / "devices" / "README.md").read_text(encoding="utf-8")
+    rows = []
+    for line in text.splitlines():
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 6 and re.match(r"none|`", name):
+            found = [int(re.sub(r"\D", "", cell)) for cell in cells]
+            rows.append((name.split(" ")[0].strip("`"), found, ["worse" in cell for cell in cells]))
+    return rows
+
+
+@pytest.mark.slow
+def test_the_readme_says_what_mitigation_recovers_and_where_it_makes_things_worse() -> None:
+    opened = load_device("qhybrid.density", noise=load_noise_model(BRISBANE))
+    columns: dict[str, list[float]] = {name: [] for name, _, _ in promised()}
+    for circuit in (circuit_named("angle_4q"), circuit_named("sda_qec_4q")):
+        angles = torch.cat([batch(circuit, 64, seed) for seed in range(8)])
+        ideal = torch.from_numpy(expectations(circuit, angles.numpy()))
+        for name, column in columns.items():
+            tried = mitigated(opened, name)
+            program = tried.prepare(circuit)
+            for shots in (None, 8192, 1024):
+                column.append(1000 * rmse(tried.run(program, angles, shots=shots, seed=1).values, ideal))
+    assert len(columns) == 8
+    for name, errors, worse in promised():
+        np.testing.assert_allclose(columns[name], errors, atol=0.6, rtol=0.02)
+        assert worse == [mine > 1.05 * none for mine, none in zip(columns[name], columns["none"], strict=True)]
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
