@@ -17,6 +17,7 @@ from qhybrid.cli import (
     ls,
     noise,
     predict,
+    report,
     show,
     submit,
     train,
@@ -35,6 +36,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("estimate")(estimate.estimate)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("submit")(submit.submit)
 app.add_typer(jobs.app, name="jobs")
 app.command("adapt")(adapt.adapt)

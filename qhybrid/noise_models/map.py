@@ -23,6 +23,8 @@ INK, GREY = "#1A1A1A", "#8C8C8C"
 # Blue and orange are told apart with every common colour blindness, and both scales also run from light to dark.
 QUBITS = LinearSegmentedColormap.from_list("qubits", ["#DCEBF7", "#56B4E9", "#0072B2", "#06304D"])
 EDGES = LinearSegmentedColormap.from_list("edges", ["#FBE3BF", "#E69F00", "#C04F00", "#4A1600"])
+RING = "#009E73"
+"""Green, for what is neither a qubit's nor an edge's error."""
 PAGE = 7.1
 """Widest drawing, inches: two columns of a journal."""
 LEAST = 5.2
@@ -38,11 +40,12 @@ UNIFORM = 1.001
 """Values that differ by less than this factor need no colour scale."""
 
 
-def machine_map(summary: Summary) -> Figure:
+def machine_map(summary: Summary, layout: Sequence[int] = ()) -> Figure:
     """Draw the map of a machine.
 
     Args:
         summary: Of its noise model.
+        layout: Qubits that a circuit uses; ringed.
     """
     model = summary.model
     edges = sorted({*summary.edge_errors, *model.faulty_edges})
@@ -64,6 +67,9 @@ def machine_map(summary: Summary) -> Figure:
     at = places * unit + centre
     _draw_edges(axes, summary, at, radius, edges)
     _draw_qubits(axes, summary, at, radius)
+    rings = [Circle(tuple(at[qubit]), 1.28 * radius) for qubit in layout]
+    if rings:
+        axes.add_collection(PatchCollection(rings, facecolors="none", edgecolors=RING, linewidths=2.2, zorder=5))
     date = f"calibrated {model.date[:10]}" if model.date else "parametric"
     gate = f", {summary.two_qubit_gate.upper()}" if summary.two_qubit_gate else ""
     _write(figure, 0.25, height - 0.24, model.name, size=12, weight="bold")

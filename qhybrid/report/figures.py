@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qhybrid.experiments.evaluation_table import on_what
 from qhybrid.experiments.measurement import Evaluation
+from qhybrid.report.svg import CELL_INK, CELL_PAPER
 from qhybrid.statistics import roc_band
 from qhybrid.storage import write_atomically
 
@@ -21,6 +22,7 @@ from qhybrid.storage import write_atomically
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#595959"
 STYLE: dict[str, Any] = {
+    "text.parse_math": False,  # names of classes and runs may hold dollar signs
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -58,7 +60,9 @@ def confusion_figure(
     with matplotlib.rc_context(STYLE | {"axes.spines.left": False, "axes.spines.bottom": False}):
         figure = Figure(figsize=(side + 0.4, side), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        at = np.arange(n_classes + 1) - 0.5
+        axes.pcolormesh(at, at, shares, cmap="Blues", vmin=0, vmax=1, edgecolors="#ffffff", linewidth=2)
+        axes.set(aspect="equal", xlim=(-0.5, n_classes - 0.5), ylim=(n_classes - 0.5, -0.5))
         for row, column in np.ndindex(confusion.shape):
             axes.text(
                 column,
@@ -66,17 +70,14 @@ def confusion_figure(
                 f"{confusion[row, column]}\n{100 * shares[row, column]:.0f} %",
                 ha="center",
                 va="center",
-                color="white" if shares[row, column] > 0.55 else "#222222",
+                color=CELL_PAPER if shares[row, column] > 0.55 else CELL_INK,
                 fontsize=13 if n_classes <= 3 else 8,
                 linespacing=1.4,
             )
         slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if n_classes > 3 else {}
-        axes.set_xticks(range(n_classes), [_shortened(name) for name in class_names], **slanted)
-        totals = [f"{_shortened(name)}\n(n = {total})" for name, total in _with_totals(class_names, confusion)]
+        axes.set_xticks(range(n_classes), [shortened(name) for name in class_names], **slanted)
+        totals = [f"{shortened(name)}\n(n = {total})" for name, total in _with_totals(class_names, confusion)]
         axes.set_yticks(range(n_classes), totals)
-        axes.set_xticks(np.arange(n_classes - 1) + 0.5, minor=True)
-        axes.set_yticks(np.arange(n_classes - 1) + 0.5, minor=True)
-        axes.grid(which="minor", color="white", linewidth=2)
         axes.tick_params(which="both", length=0)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
@@ -128,7 +129,7 @@ def roc_figure(
             colour, line = COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else "--"
             low, high = band.auc_interval
             area = f"AUC {band.auc:.3f} [{low:.3f}, {high:.3f}]"
-            label = area if len(shown) == 1 else f"{_shortened(class_names[k])}: {area}"
+            label = area if len(shown) == 1 else f"{shortened(class_names[k])}: {area}"
             rate = np.append(0.0, band.false_positive_rate)
             hits = np.append(0.0, band.true_positive_rate)
             axes.plot(rate, hits, color=colour, linestyle=line, drawstyle="steps-post", label=label, zorder=3)
@@ -241,5 +242,7 @@ def _with_totals(class_names: Sequence[str], confusion: NDArray[np.int64]) -> li
     return list(zip(class_names, confusion.sum(axis=1).tolist(), strict=True))
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:20]}…"
+def shortened(name: str, length: int = 22) -> str:
+    """A name in one line of at most so many characters."""
+    line = " ".join(name.split())
+    return line if len(line) <= length else f"{line[: length - 2]}…"

@@ -114,15 +114,15 @@ def accuracy_equivalence(
 
 
 def accuracy_equivalence_of_counts(
-    only_right: int,
-    only_reference_right: int,
+    only_right: float,
+    only_reference_right: float,
     n: int,
     margin: float,
     *,
     claim: Claim = "equivalent",
     alpha: float = 0.05,
 ) -> Equivalence:
-    """Do `accuracy_equivalence` from counts.
+    """Do `accuracy_equivalence` from counts, or from their means over draws of the shots.
 
     Args:
         only_right: Samples that the predictions alone get right.
