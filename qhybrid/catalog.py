@@ -140,6 +140,8 @@ def _keys_at(spec: "type[BaseModel]", location: tuple[Any, ...]) -> list[str]:
 
     model: type[BaseModel] = spec
     for part in location:
+        if isinstance(part, int):  # a place in a list
+            continue
         field = model.model_fields.get(str(part))
         annotation = field.annotation if field else None
         possible = (annotation, *get_args(annotation))  # such as `Zne | None`

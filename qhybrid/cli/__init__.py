@@ -19,6 +19,7 @@ from qhybrid.cli import (
     predict,
     report,
     show,
+    study,
     submit,
     train,
     validate,
@@ -37,6 +38,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("estimate")(estimate.estimate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("study")(study.study)
 app.command("submit")(submit.submit)
 app.add_typer(jobs.app, name="jobs")
 app.command("adapt")(adapt.adapt)

@@ -4,9 +4,12 @@ joblib runs them in any case; with one thread a task, because sums are taken in 
 """
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from qhybrid.devices.base import check_choice
@@ -64,7 +67,8 @@ class Executor:
         cluster: AbstractContextManager[Any] = self._cluster() if self.kind == "dask" else nullcontext()
         n_jobs = {"serial": 1, "processes": self.workers or -1, "dask": -1}[self.kind]
         with cluster, parallel_config(backends[self.kind], n_jobs=n_jobs):
-            jobs = (delayed(_on_one_thread)(function, number, task) for number, task in enumerate(tasks))
+            parent = os.getpid() if self.kind == "processes" else None
+            jobs = (delayed(_on_one_thread)(function, number, task, parent) for number, task in enumerate(tasks))
             yield from Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(jobs)
 
     @contextmanager
@@ -92,10 +96,14 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _on_one_thread(function: Callable[[Task], Result], number: int, task: Task) -> tuple[int, Result]:
+def _on_one_thread(
+    function: Callable[[Task], Result], number: int, task: Task, parent: int | None
+) -> tuple[int, Result]:
     import torch
     from threadpoolctl import threadpool_limits
 
+    if parent not in (None, os.getpid()):  # joblib takes no other process for a single worker
+        _die_with(parent)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -103,3 +111,16 @@ def _on_one_thread(function: Callable[[Task], Result], number: int, task: Task) 
             return number, function(task)
     finally:
         torch.set_num_threads(before)
+
+
+@cache
+def _die_with(parent: int | None) -> None:
+    """End this process soon after the one that started it was killed: nobody would take what it computes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.1)
+        os._exit(1)
+
+    if os.name == "posix":
+        threading.Thread(target=watch, daemon=True).start()

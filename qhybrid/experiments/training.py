@@ -44,19 +44,32 @@ def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = N
         The complete run: best model, and the features of every split.
 
     Raises:
-        InputError: Data, circuit, device or weights are wrong.
+        InputError: Data, circuit, device or weights are wrong; or the experiment is a study of several arms.
     """
     console = console or Console(stderr=True)
-    check_available(spec.train)
-    dataset, leaks = _load_data(spec, console)
-    model = _build(spec, dataset, spec.model.circuit)
-    _check_noise(spec, model)
-    if model.head.layer is not None:
-        warn_of_lost_signal(model.head.layer, console)
+    if spec.study is not None:
+        raise InputError(f"experiment {spec.name!r} has several arms: `qhybrid study {spec.name}` trains them all")
+    dataset, model, leaks = _prepare(spec, console)
     run = create_run(spec, out)
     with claim(run), _state_kept(run, model):
         _describe(run, dataset, model, leaks)
         return _finish(run, dataset, model, console)
+
+
+def check(spec: ExperimentSpec, *, console: Console | None = None) -> str:
+    """Look at all that the user can have got wrong, as before a training.
+
+    Args:
+        spec: The experiment.
+        console: Where warnings go; None: standard error.
+
+    Returns:
+        The fingerprint of the images.
+
+    Raises:
+        InputError: As in `train`.
+    """
+    return _prepare(spec, console or Console(stderr=True))[0].fingerprint()
 
 
 def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Console | None = None) -> Run:
@@ -92,6 +105,17 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
             raise InputError(f"run {str(run.path)!r}: noise model {run.spec.device.noise!r} has changed since it began")
         with _state_kept(run, model):
             return _finish(run, dataset, model, console)
+
+
+def _prepare(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, HybridClassifier, list[str]]:
+    """The images, the classifier with its first weights, and what leaks there were."""
+    check_available(spec.train)
+    dataset, leaks = _load_data(spec, console)
+    model = _build(spec, dataset, spec.model.circuit)
+    _check_noise(spec, model)
+    if model.head.layer is not None:
+        warn_of_lost_signal(model.head.layer, console)
+    return dataset, model, leaks
 
 
 def _load_data(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, list[str]]:

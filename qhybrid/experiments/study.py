@@ -1,0 +1,165 @@
+"""A study: every arm of an experiment trained with every seed, compared over seeds and samples.
+
+Its folder `studies/<name>/<hash>/` holds `study.toml`, `progress.json`, an ordinary run folder for each arm and seed
+under `runs/`, and at the end `study.json`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+
+from qhybrid.errors import InputError, Interrupted
+from qhybrid.experiments.environment import command_line, git_commit, package_versions
+from qhybrid.experiments.executors import Executor
+from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.runs import claim
+from qhybrid.experiments.spec import ExperimentSpec, experiment_toml
+from qhybrid.experiments.study_arms import Arm, resolve_arms, study_hash, study_of
+from qhybrid.experiments.study_results import study_results
+from qhybrid.experiments.study_runs import ArmTask, Trained, finished, train_arm
+from qhybrid.experiments.training import check
+from qhybrid.storage import read_json, write_json, write_text
+
+ROOT = Path("studies")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that has been done."""
+
+    path: Path
+    """Its folder."""
+    results: dict[str, Any]
+    """What `study.json` holds; see `study_results.study_results`."""
+
+
+def run_study(
+    spec: ExperimentSpec,
+    *,
+    out: Path = ROOT,
+    retry: bool = False,
+    executor: Executor | None = None,
+    console: Console | None = None,
+) -> Study:
+    """Train every arm with every seed, and test the differences.
+
+    What is complete is not trained again, and what was interrupted goes on at its last epoch: the same call again goes
+    on after whatever ended it. More seeds and more arms of the same experiment go on in the same folder.
+
+    Args:
+        spec: With a `[study]` table.
+        out: Folder of all studies; this one is `<out>/<name>/<hash>/`.
+        retry: Go on with trainings that failed.
+        executor: Where trainings run, each on one thread; None: here. The results do not depend on it.
+        console: Where progress and warnings go; None: standard error.
+
+    Returns:
+        The study; `study.json` is written.
+
+    Raises:
+        InputError: A setting of an arm is wrong, the images have changed since a training, or another process trains
+            this study.
+        Interrupted: By the user.
+    """
+    console = console or Console(stderr=True)
+    study, arms = study_of(spec), resolve_arms(spec)
+    folder = out / spec.name / study_hash(spec)
+    tasks = [
+        ArmTask(
+            arm.name,
+            arm.with_seed(seed),
+            str(folder / "runs"),
+            logistic="logistic" in study.baselines and arm.name == study.reference_name,
+            retry=retry,
+        )
+        for seed in study.seeds
+        for arm in arms
+    ]
+    done = {(task.arm, task.seed): found for task in tasks if (found := finished(task))}
+    todo = [task for task in tasks if (task.arm, task.seed) not in done]
+    _check(arms, todo, console)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make a study folder under {str(out)!r} ({error.strerror})") from None
+    with claim(Run(folder, spec)):
+        write_text(folder / "study.toml", experiment_toml(spec))
+        _say(console, f"{len(arms)} arms x {len(study.seeds)} seeds in {folder}" + _there(done, len(tasks)))
+        _set_state(folder, "running", len(done), len(tasks))
+        try:
+            for _, trained in (executor or Executor()).run(train_arm, todo):
+                done[trained.arm, trained.seed] = trained
+                _say(console, f"[{len(done)}/{len(tasks)}] {_line(trained)}")
+                _set_state(folder, "running", len(done), len(tasks))
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted(f"interrupted; the same command goes on with {str(folder)!r}") from None
+        trained_arms = {arm.name: [done[arm.name, seed] for seed in study.seeds] for arm in arms}
+        results = study_results(spec, arms, trained_arms, folder) | {
+            "versions": package_versions(),
+            "git": git_commit(),
+            "command": command_line(),
+        }
+        write_json(folder / "study.json", results)
+        _set_state(folder, "complete", len(done), len(tasks))
+    return Study(folder, results)
+
+
+def open_study(path: Path | str) -> Study:
+    """Open the folder of a study that is complete.
+
+    Raises:
+        InputError: It is none, or it is incomplete.
+    """
+    folder = Path(path).expanduser()
+    if not (folder / "study.toml").is_file() or not (folder / "progress.json").is_file():
+        raise InputError(f"{str(folder)!r} is not a study; it has no study.toml and progress.json")
+    if read_json(folder / "progress.json").get("state") != "complete":
+        raise InputError(
+            f"study {str(folder)!r} is incomplete; go on with `qhybrid study {folder / 'study.toml'}` "
+            f"--out {folder.parent.parent}"
+        )
+    return Study(folder, read_json(folder / "study.json"))
+
+
+def _check(arms: Sequence[Arm], todo: Sequence[ArmTask], console: Console) -> None:
+    """Look at each arm that will be trained before any is; the first speaks of the images for all."""
+    waiting = {task.arm for task in todo}
+    fingerprints = set()
+    for number, arm in enumerate(each for each in arms if each.name in waiting):
+        try:
+            fingerprints.add(check(arm.spec, console=console if number == 0 else Console(quiet=True)))
+        except InputError as error:
+            raise InputError(f"arm {arm.name!r}: {error}") from None
+    if len(fingerprints) > 1:
+        raise InputError("the images changed while the arms of the study were looked at")
+
+
+def _line(trained: Trained) -> str:
+    """What is said of a training that is done."""
+    if trained.message:
+        return f"{trained.arm}, seed {trained.seed}: failed ({trained.message})"
+    metrics = {name: each["value"] for name, each in trained.result()["metrics"].items()}
+    seconds = Run(Path(str(trained.path)), ExperimentSpec()).training_log()["seconds"]
+    took = f"{len(seconds)} epoch{'s' if len(seconds) > 1 else ''}, {np.sum(seconds):.0f} s"
+    return f"{trained.arm}, seed {trained.seed}: accuracy {metrics['accuracy']:.3f}, AUC {metrics['auc']:.3f} ({took})"
+
+
+def _there(done: dict[tuple[str, int], Trained], total: int) -> str:
+    failed = sum(bool(trained.message) for trained in done.values())
+    if not done:
+        return ""
+    again = f", {failed} of them failed (--retry goes on with them)" if failed else ""
+    return f"; {len(done)} of {total} trainings were there already{again}"
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _set_state(folder: Path, state: str, done: int, total: int) -> None:
+    write_json(folder / "progress.json", {"state": state, "done": done, "total": total})
