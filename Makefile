@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 BRAKET := .venv-braket
+# A file of tests stays in one process: its emulator and its trained runs are made once.
+PARALLEL := --numprocesses 2 --dist loadfile
 
 .PHONY: demo test test-slow test-braket lint format clean
 
@@ -12,10 +14,10 @@ demo: $(INSTALLED)
 	@echo "Everything about this run is in the folder named above; next: $(BIN)/qhybrid eval --device qhybrid.statevector"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 test-braket: $(BRAKET)/installed
 	$(BRAKET)/bin/python -m pytest tests/test_devices_clouds.py
