@@ -153,8 +153,9 @@ def _show(compared: "GridComparison") -> None:
     for problem in compared.left_out:
         print(f"left out: {problem}")
     print(
-        "p: paired bootstrap over samples and repeats, corrected by Holm over all cells; signal: slope of noisy\n"
-        f"against exact expectation values. {compared.computed} cells computed now, the others were there."
+        "p: paired bootstrap over samples and repeats, corrected by Holm over all cells (with so many, never below "
+        f"{compared.smallest_p:.2g});\nsignal: slope of noisy against exact expectation values. "
+        f"{compared.computed} cells computed now, the others were there."
     )
     print(f"results  {compared.path}")
 

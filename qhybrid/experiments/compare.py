@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from qhybrid.errors import InputError
 from qhybrid.experiments.cells import CellTask, compute_cell, read_cell
+from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS
 from qhybrid.experiments.environment import command_line, git_commit
 from qhybrid.experiments.executors import Executor
 from qhybrid.experiments.grid import Cell, parts_of
@@ -43,6 +44,11 @@ class GridComparison:
     computed: int
     """Cells that were computed now; the others were there."""
 
+    @property
+    def smallest_p(self) -> float:
+        """No corrected p-value can be smaller: each is a share of the bootstrap's draws, times the number of tests."""
+        return min(1.0, 2 * len(self.cells) / (BOOTSTRAP_DRAWS + 1))
+
     def to_dict(self) -> dict[str, Any]:
         """What its file holds."""
         return {
@@ -52,6 +58,7 @@ class GridComparison:
             "thresholds": [each.to_dict() for each in self.thresholds],
             "recoveries": [each.to_dict() for each in self.recoveries],
             "left_out": self.left_out,
+            "smallest_p": self.smallest_p,
             "margin": self.margin,
             "git": git_commit(),
             "command": command_line(),
