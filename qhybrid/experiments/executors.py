@@ -4,6 +4,7 @@ joblib runs them in any case; with one thread a task, because sums are taken in 
 """
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +116,12 @@ def _on_one_thread(
 
 @cache
 def _die_with(parent: int | None) -> None:
-    """End this process soon after the one that started it was killed: nobody would take what it computes."""
+    """End this process soon after the one that started it was killed: nobody would take what it computes.
+
+    Ctrl-C, which a terminal sends to both, is for the other one, which then ends this one.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -240,8 +240,7 @@ def _state_kept(run: Run, model: HybridClassifier) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # Lightning turns Ctrl-C into SystemExit.
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        stopped = _is_stop(error)
         run.set_state("failed", "interrupted" if stopped else f"{type(error).__name__}: {error}")
         if stopped:
             what = "interrupted; jobs that were sent stay" if sends_jobs else "interrupted"
@@ -249,3 +248,10 @@ def _state_kept(run: Run, model: HybridClassifier) -> Iterator[None]:
         if sends_jobs and isinstance(error, QHybridError) and not isinstance(error, InputError | Diverged):
             raise QHybridError(f"{error}; the training can {how_to_go_on(run)}") from None
         raise
+
+
+def _is_stop(error: BaseException | None) -> bool:
+    """Whether the user ended it: Lightning turns Ctrl-C into SystemExit, torch while it writes into a RuntimeError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        error = error.__context__
+    return error is not None
