@@ -17,7 +17,7 @@ from command_line import runner
 from rich.console import Console
 from tiny_training import write_images
 
-from qhybrid.errors import InputError
+from qhybrid.errors import InputError, Interrupted
 from qhybrid.experiments.executors import Executor
 from qhybrid.experiments.runs import list_runs
 from qhybrid.experiments.spec import ExperimentSpec, load_experiment, override
@@ -261,6 +261,28 @@ def test_a_training_that_fails_is_told_and_can_be_tried_again(
     assert run_study(spec, out=copied, console=console).results["arms"][1]["n_seeds"] == 1
     assert "1 of them failed (--retry goes on with them)" in heard(console)
     assert run_study(spec, out=copied, retry=True, console=quiet()).results["arms"][1]["n_seeds"] == 2
+
+
+def test_a_study_that_is_interrupted_goes_on(place: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where torch makes another error of Ctrl-C, as it does while it writes a checkpoint."""
+    spec = load_experiment(str(place / "tiny.toml"))
+    (missing,) = copied.glob("tiny/*/runs/linear-head-seed0/*")
+    shutil.rmtree(missing)
+
+    def stopped(*_: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise RuntimeError("unexpected pos 64 vs 32")  # noqa: B904
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", stopped)
+        with pytest.raises(Interrupted, match=r"interrupted; the same command goes on with '.*tiny"):
+            run_study(spec, out=copied, console=quiet())
+    with pytest.raises(InputError, match="is incomplete"):
+        open_study(copied / "tiny" / study_hash(spec))
+    results = run_study(spec, out=copied, console=quiet()).results
+    assert [arm["n_seeds"] for arm in results["arms"]] == [2, 2, 2]
 
 
 def test_changed_images_are_refused(place: Path, copied: Path) -> None:

@@ -16,7 +16,7 @@ METRICS = {"accuracy": "accuracy", "auc": "AUC"}
 
 def study(
     experiment: Annotated[
-        str, typer.Argument(help="An experiment with a [study] table: a name from `qhybrid ls experiments`, or a file.")
+        str, typer.Argument(help="An experiment that has arms: a name from `qhybrid ls experiments`, or a file.")
     ] = "quickstudy",
     data: Annotated[str | None, typer.Option(help="angiography, medmnist:PATH.npz, folder:PATH or dicom:PATH.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds of the trainings, separated by commas.")] = None,
