@@ -110,6 +110,10 @@ def test_every_command_of_the_readme_runs(
         words += SMALL + ([] if "--data" in words else FEW)
     elif words[1:3] == ["data", "preview"]:
         words += FEW
+    elif words[1] == "compare":
+        words += ["--repeats", "2", "--layout-seeds", "2", "--executor", "serial"]
+    elif words[1] == "study":
+        words += ["--seeds", "0,1", "--set", "train.epochs=1", "--set", "data.image_size=32", *FEW]
     elif words[1] == "bench":
         words += ["--circuits", "angle_4q", "--repeats", "1"]
         words += ["--evaluation-size", "4", "--batch-size", "1"] if "--noise" in words else []
@@ -119,7 +123,7 @@ def test_every_command_of_the_readme_runs(
             monkeypatch.setenv(name, value)
     shown = (
         in_a_process(words, workplace)
-        if words[1] in ("train", "emulator", "bench", "doctor") or on_machine
+        if words[1] in ("train", "study", "emulator", "bench", "doctor") or on_machine
         else runner(monkeypatch, capfd, workplace)(*words[1:])
     )
     assert shown.returncode == 0, shown.stderr

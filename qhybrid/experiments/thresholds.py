@@ -161,11 +161,12 @@ def thresholds(cells: Sequence[dict[str, Any]], margin: float) -> list[Threshold
         for metric in METRICS if noise is not None and len(scaled) > 1 else ():
             points = [(each["cell"]["noise_scale"], -each["metrics"][metric]["difference"]) for each in scaled]
             crossed = _crossing(points, margin)
-            says = (
-                f"the loss of {metric} passes {margin:g} at {crossed:.2g} times the noise"
-                if crossed is not None
-                else f"the loss of {metric} stays under {margin:g} up to {points[-1][0]:g} times the noise"
-            )
+            if crossed is None:
+                says = f"the loss of {metric} stays under {margin:g} up to {points[-1][0]:g} times the noise"
+            elif crossed == points[0][0]:
+                says = f"the loss of {metric} is over {margin:g} at {crossed:g} times the noise already"
+            else:
+                says = f"the loss of {metric} passes {margin:g} at {crossed:.2g} times the noise"
             found.append(Threshold(run, device, noise, metric, "noise scale", shots, crossed, says))
     return found
 
