@@ -144,7 +144,7 @@ def _described(arm: Arm, trained: Sequence[Trained], folder: Path) -> dict[str, 
             run = open_run(each.path, incomplete=True)
             row["run"] = run.path.relative_to(folder).as_posix()
             if not each.message:
-                row |= epochs_of(run) | {"metrics": _values(each.result())}
+                row |= epochs_of(run) | {"evaluation": each.evaluations["head"], "metrics": _values(each.result())}
                 parameters = run.data["parameters"]
                 images = training_images(run.data["counts"]["train"], arm.spec)
         runs.append(row)
@@ -168,7 +168,11 @@ def _baseline(name: str, trained: Sequence[Trained], folder: Path) -> dict[str, 
             row["run"] = Path(each.path).relative_to(folder).as_posix()
         if not each.message:
             result = each.result("logistic")
-            row |= {"metrics": _values(result), "baseline": result["baseline"]}
+            row |= {
+                "evaluation": each.evaluations["logistic"],
+                "metrics": _values(result),
+                "baseline": result["baseline"],
+            }
             parameters = {"head": result["baseline"]["parameters"]}
         runs.append(row)
     n_seeds = sum(not each.message for each in trained)
