@@ -23,10 +23,19 @@ def report(
     """
     from qhybrid.experiments.runs import open_run
     from qhybrid.report.page import write_page
-    from qhybrid.report.run_report import report_path, run_page
 
-    run = open_run(path, root=root)
-    written = write_page(run_page(run, split=split), report_path(run, out))
+    if path is not None and (path / "study.toml").is_file():
+        from qhybrid.experiments.study import open_study
+        from qhybrid.report.study_report import study_page
+
+        study = open_study(path)
+        folder, page = study.path, study_page(study)
+    else:
+        from qhybrid.report.run_report import run_page
+
+        run = open_run(path, root=root)
+        folder, page = run.path, run_page(run, split=split)
+    written = write_page(page, folder / "report" / "index.html" if out is None else out)
     if as_json:
         options.print_json({"page": written[0], "figures": written[1:]})
         return

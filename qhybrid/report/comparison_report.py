@@ -14,6 +14,7 @@ from qhybrid.report.figures_comparison import (
 )
 from qhybrid.report.layouts import layout_pictures
 from qhybrid.report.page import Picture, Section, Table
+from qhybrid.report.recoveries import recovery_pictures
 from qhybrid.report.run_data import Condition, RunData
 from qhybrid.report.words import p_value, signed, slope, with_interval
 
@@ -34,6 +35,7 @@ def comparison_section(data: RunData) -> Section:
         *[_forest(data, metric) for metric in METRICS],
         *[picture for metric in METRICS for picture in _curves(data, metric)],
         *_waterfalls(data),
+        *recovery_pictures(data),
         *_scatter(data),
         *layout_pictures(data),
     ]
@@ -170,10 +172,10 @@ def _forest(data: RunData, metric: str) -> Picture:
 def _curves(data: RunData, metric: str) -> list[Picture]:
     name = METRIC_NAMES[metric]
     exact = data.conditions[0].cell["metrics"][metric]["exact"]
-    full = [each for each in data.conditions if each.cell["cell"]["noise_scale"] == 1]
+    full = [each for each in data.plain if each.cell["cell"]["noise_scale"] == 1]
     shots = [each for each in full if each.cell["cell"]["shots"] is not None]
     usual = {each.cell["cell"]["shots"] for each in data.usual}
-    scaled = [each for each in data.conditions if each.cell["cell"]["noise"] and each.cell["cell"]["shots"] in usual]
+    scaled = [each for each in data.plain if each.cell["cell"]["noise"] and each.cell["cell"]["shots"] in usual]
     pictures = []
     for key, cells, x_label, title in (
         ("shots", shots, "shots of every circuit", f"{name[0].upper()}{name[1:]} against shots"),

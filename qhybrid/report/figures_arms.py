@@ -65,10 +65,10 @@ def radar_figure(arms: Sequence[Arm]) -> Figure:
     """Draw all metrics of each arm as a polygon; the centre is a little under the worst of all (Fig. 2)."""
     metrics = _metrics(arms)
     turns = np.linspace(0, 2 * np.pi, len(metrics), endpoint=False)
-    floor = max(0.0, np.floor(20 * min(arm.values[name] for arm in arms for name in metrics) - 1) / 20)
+    floor = radar_floor(arms)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.0, 4.6), layout="constrained")
-        axes = figure.add_subplot(projection="polar")
+        axes: Any = figure.add_subplot(projection="polar")
         for number, arm in enumerate(arms):
             around = [arm.values[name] for name in metrics]
             colour, line = COLOURS[number % len(COLOURS)], ("-", "--", "-.", ":")[number % 4]
@@ -78,12 +78,18 @@ def radar_figure(arms: Sequence[Arm]) -> Figure:
         axes.tick_params(axis="x", pad=8)
         axes.set_ylim(floor, 1.0)
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.tick_params(axis="y", labelsize=8)
+        axes.tick_params(axis="y", labelsize=8, labelcolor=GREY)
+        axes.set_rlabel_position(180 / len(metrics))
         axes.grid(color=GRID, linewidth=0.8)
         axes.spines["polar"].set_color(GRID)
-        figure.text(0.5, 0.99, f"centre: {floor:.2f}", ha="center", va="top", fontsize=8.5, color=GREY)
         figure.legend(loc="outside lower left", ncols=2, fontsize=8)
     return figure
+
+
+def radar_floor(arms: Sequence[Arm]) -> float:
+    """The value at the centre of `radar_figure`."""
+    worst = min(arm.values[name] for arm in arms for name in _metrics(arms))
+    return max(0.0, float(np.floor(20 * worst - 1)) / 20)
 
 
 def improvement_figure(arms: Sequence[Arm], metrics: Sequence[str] = ("accuracy", "f1_macro", "auc")) -> Figure:

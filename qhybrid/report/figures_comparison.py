@@ -57,13 +57,16 @@ class Curve:
     intervals: Sequence[Interval]
 
 
-def forest_figure(rows: Sequence[Loss], metric: str, margin: float) -> Figure:
-    """Draw differences to the exact reference with their intervals, one row a condition.
+def forest_figure(
+    rows: Sequence[Loss], metric: str, margin: float, to: str = "to exact values without noise"
+) -> Figure:
+    """Draw differences with their intervals, one row a condition.
 
     Args:
         rows: In the order of their groups.
         metric: Its name.
         margin: Loss that would matter; shaded.
+        to: What they are differences to.
     """
     groups = list(dict.fromkeys(row.group for row in rows))
     height = 1.05 + 0.27 * (len(rows) + len(groups))
@@ -97,7 +100,7 @@ def forest_figure(rows: Sequence[Loss], metric: str, margin: float) -> Figure:
             axes.get_yticklabels()[head].set_fontweight("bold")
         axes.tick_params(axis="y", length=0)
         axes.set(xlim=(-reach, reach), ylim=(place - 0.3, -0.7))
-        axes.set_xlabel(f"difference of {metric} to exact values without noise")
+        axes.set_xlabel(f"difference of {metric} {to}")
         axes.xaxis.set_major_formatter(FuncFormatter(_signed))
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x", color=GRID, linewidth=0.8)

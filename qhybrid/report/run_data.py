@@ -44,12 +44,18 @@ class Condition:
 
     @property
     def noise(self) -> str:
-        """Name of the noise model with its strength; `no noise`."""
+        """Name of the noise model with its strength and mitigation; `no noise`."""
         place = self.cell["cell"]
         if place["noise"] is None:
             return "no noise"
-        scale = place["noise_scale"]
-        return str(place["noise"]) if scale == 1 else f"{place['noise']} x{scale:g}"
+        scale = "" if place["noise_scale"] == 1 else f" x{place['noise_scale']:g}"
+        mitigation = f", {place['mitigation'].replace(',', ' + ')}" if self.mitigated else ""
+        return f"{place['noise']}{scale}{mitigation}"
+
+    @property
+    def mitigated(self) -> bool:
+        """Whether errors were mitigated."""
+        return self.cell["cell"].get("mitigation") not in (None, "none")
 
     @property
     def shots(self) -> str:
@@ -172,10 +178,15 @@ class RunData:
         """Loss of a metric that would matter."""
         return float(self.comparison["margin"]) if self.comparison else 0.02
 
+    @property
+    def plain(self) -> list[Condition]:
+        """Conditions without mitigation."""
+        return [each for each in self.conditions if not each.mitigated]
+
     @cached_property
     def usual(self) -> list[Condition]:
-        """Conditions at full noise and usual shots, one for each device and noise."""
-        full = [each for each in self.conditions if each.cell["cell"]["noise_scale"] == 1]
+        """Conditions at full noise and usual shots, one for each device and noise, nothing mitigated."""
+        full = [each for each in self.plain if each.cell["cell"]["noise_scale"] == 1]
         sampled = [each.cell["cell"]["shots"] for each in full if each.cell["cell"]["shots"] is not None]
         nearest = min(sampled, key=lambda shots: abs(np.log(shots / USUAL_SHOTS)), default=None)
         chosen: dict[tuple[str, str | None], Condition] = {}

@@ -1,7 +1,5 @@
 """The report of a run: verdict, scores, what devices cost, images whose diagnosis flips, training, provenance."""
 
-from pathlib import Path
-
 from qhybrid.experiments.evaluation_table import METRIC_NAMES
 from qhybrid.experiments.run_folder import Run
 from qhybrid.report.comparison_report import comparison_section
@@ -11,7 +9,14 @@ from qhybrid.report.flipped_images import images_section
 from qhybrid.report.page import Page, Picture, Section, Statement, Table
 from qhybrid.report.provenance import provenance_section
 from qhybrid.report.run_data import RunData, read_run
-from qhybrid.report.words import cautions, condition_statement, score_statements, with_interval
+from qhybrid.report.words import (
+    cautions,
+    condition_statement,
+    machine_statements,
+    score_statements,
+    size_statements,
+    with_interval,
+)
 
 
 def run_page(run: Run, *, split: str = "test") -> Page:
@@ -29,8 +34,10 @@ def run_page(run: Run, *, split: str = "test") -> Page:
     verdict = score_statements(data)
     if data.usual:
         verdict += [condition_statement(each, data.margin) for each in data.usual]
+        verdict += size_statements(data.usual, data.margin)
     else:
         verdict.append(_what_is_missing(data))
+    verdict += machine_statements(data)
     circuit = f", circuit {spec.model.circuit}" if spec.model.is_quantum else ""
     sections = [
         _scores(data),
@@ -132,8 +139,8 @@ def _scores(data: RunData) -> Section:
         Picture(
             "metrics",
             "Metrics with intervals",
-            "Bars begin above zero, to show the intervals. For conditions with shots the interval holds images and "
-            "shots.",
+            "Lines are 95 % intervals; of conditions with shots they hold images and shots. The axis need not begin at "
+            "zero.",
             _compared(arms),
             bars_figure(arms),
             [metrics_table(arms, "Metrics with 95 % intervals.")],
@@ -234,8 +241,3 @@ def _evaluations(data: RunData) -> Section:
         text_columns=2,
     )
     return Section("evaluations", "All evaluations", tables=[table])
-
-
-def report_path(run: Run, out: Path | None) -> Path:
-    """Where the page goes: `out`, or `report/index.html` in the run."""
-    return run.path / "report" / "index.html" if out is None else out

@@ -73,9 +73,45 @@ def condition_statement(condition: Condition, margin: float) -> Statement:
         return Statement(f"{text} The loss is more than chance ({corrected}).", "loss")
     if condition.ruled_out:
         return Statement(f"{text} A loss of accuracy of more than {margin:g} is ruled out ({p}).", "shown")
-    needed = condition.needed
-    why = "" if needed is None else f" {n} images are too few: even if none changed, {needed} would be needed."
-    return Statement(f"{text} A loss of accuracy of more than {margin:g} cannot be ruled out ({p}).{why}", "open")
+    return Statement(f"{text} A loss of accuracy of more than {margin:g} cannot be ruled out ({p}).", "open")
+
+
+def size_statements(conditions: Sequence[Condition], margin: float) -> list[Statement]:
+    """Whether there are enough images to rule out any loss of the margin; nothing where there are."""
+    needed = conditions[0].needed if conditions else None
+    if needed is None:
+        return []
+    return [
+        Statement(
+            f"{conditions[0].n} images are too few to rule out a loss of {margin:g}: even if no diagnosis changed, "
+            f"{needed} would be needed."
+        )
+    ]
+
+
+def machine_statements(data: RunData) -> list[Statement]:
+    """What machines said to which jobs were sent, each beside the exact diagnoses; the fullest of each machine."""
+    latest: dict[str, dict[str, Any]] = {}
+    for each in data.results:
+        machine, whole = each["device"].get("machine"), each["n_samples"] == len(data.labels)
+        if each["device"].get("jobs") and each.get("reference") and each["split"] == data.split and whole:
+            shots = int(each["device"]["shots"]) * int(each.get("repeats", 1))
+            before = latest.get(machine)
+            if before is None or shots >= before["all_shots"]:
+                latest[machine] = each | {"all_shots": shots}
+    statements = []
+    for machine, each in latest.items():
+        accuracy = each["reference"]["metrics"]["accuracy"]
+        low, high = accuracy["paired_bootstrap"]
+        statements.append(
+            Statement(
+                f"On {machine}, through {each['device']['name']}, {each['all_shots']} shots: the diagnosis of "
+                f"{each['reference']['flipped_predictions']} of {each['n_samples']} images changes. "
+                f"Accuracy {accuracy['value']:.3f} becomes {each['metrics']['accuracy']['value']:.3f} "
+                f"({signed(accuracy['difference'])}, 95 %: {signed(low)} to {signed(high)})."
+            )
+        )
+    return statements
 
 
 def cautions(data: RunData, conditions: Sequence[Condition]) -> list[str]:
@@ -107,6 +143,11 @@ def cautions(data: RunData, conditions: Sequence[Condition]) -> list[str]:
         words.append(f"The audit found images in more than one split: {'; '.join(leaks)}. {kept}")
     if any(condition.cell["cell"]["noise"] for condition in conditions):
         words.append(f"Noise was simulated, no machine was used for it: {BEST_CASE}.")
+    if machine_statements(data):
+        words.append(
+            "Whether a machine named here was a real one or an emulator of it depends on the account that the jobs "
+            "were sent with; the report cannot tell."
+        )
     if conditions:
         words.append(
             "Each test of a loss is one test for one condition; only the p-values marked so are corrected for all "
