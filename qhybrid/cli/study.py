@@ -133,7 +133,7 @@ def _images(arm: dict[str, Any]) -> str:
     """Such as `280 negative, 102 + 94 positive training images`."""
     real, synthetic = arm["training_images"]["real"], arm["training_images"]["synthetic"]
     parts = [f"{count}{f' + {synthetic[name]}' if synthetic[name] else ''} {name}" for name, count in real.items()]
-    made = " (real + synthetic)" if any(synthetic.values()) else ""
+    made = f" (real + synthetic by {arm['augmentation']})" if any(synthetic.values()) else ""
     return f"training images {', '.join(parts)}{made}"
 
 
