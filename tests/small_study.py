@@ -49,7 +49,8 @@ def study_of_runs(folder: Path, runs: dict[str, list[Run]]) -> Study:
             probabilities.append(arrays["probabilities"])
             values = {metric: each["value"] for metric, each in result["metrics"].items()}
             rows.append({"seed": run.spec.train.seed, "state": "complete", "message": "", "best_epoch": 1,
-                         "run": run.path.relative_to(folder).as_posix(), "metrics": values})  # fmt: skip
+                         "run": run.path.relative_to(folder).as_posix(), "metrics": values,
+                         "evaluation": result["name"]})  # fmt: skip
         predicted[name] = np.stack(probabilities)
         described.append({
             "name": name, "changes": {}, "parameters": run.data.get("parameters"), "training_images": None,

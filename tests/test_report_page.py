@@ -281,6 +281,9 @@ def test_chromium_shows_the_page_without_a_word(
     assert ink == ("rgb(231, 234, 237)" if dark else "rgb(34, 34, 34)")
     wide = "[...document.querySelectorAll('figure:not(.wide) svg')].every(s => s.getBoundingClientRect().right <= {})"
     assert browser.evaluate(wide.format(width))
+    browser.show(width=700, dark=dark, media="print")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 700
+    assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     browser.screenshot(tmp_path / "page.png", height=400)
     assert (tmp_path / "page.png").stat().st_size > 10_000
 

@@ -64,7 +64,7 @@ def _usual(data: RunData) -> Table:
         [*columns, f"loss > {data.margin:g}"],
         [
             [
-                f"{_short(data, each)}, {each.shots}",
+                data.label(each),
                 _value(each, "accuracy"),
                 _difference(each, "accuracy"),
                 _difference(each, "auc"),
@@ -142,7 +142,7 @@ def _forest(data: RunData, metric: str) -> Picture:
         found = each.cell["metrics"][metric]
         ruled_out = each.ruled_out if metric == "accuracy" else bool(found["non_inferior"])
         interval = each.equivalence.interval if metric == "accuracy" else tuple(found["difference_interval"])
-        rows.append(Loss(each.shots, _short(data, each), found["difference"], interval, ruled_out))
+        rows.append(Loss(each.shots, data.place(each), found["difference"], interval, ruled_out))
     table = Table(
         f"Difference of {name} to exact values without noise, full noise.",
         ["condition", "difference [interval]", f"loss > {data.margin:g}"],
@@ -156,7 +156,8 @@ def _forest(data: RunData, metric: str) -> Picture:
         "Intervals are those of the score test, 90 %, as its one-sided 5 % wants: they know of changes that did not "
         "occur yet."
         if metric == "accuracy"
-        else "Intervals are 95 %, from the bootstrap over images and shots."
+        else "Intervals are 95 %, from the bootstrap over images and shots; the claim is one-sided at 5 %, so that an "
+        "interval may end a little left of the line."
     )
     open_rows = sum(not row.ruled_out for row in rows)
     return Picture(
@@ -287,7 +288,7 @@ def _waterfall(
 def _scatter(data: RunData) -> list[Picture]:
     shown = [each for each in data.usual if each.cell["cell"]["noise"]][:MOST_PANELS] or data.usual[:1]
     clouds = {
-        f"{each.noise}, {each.shots}": (
+        data.label(each): (
             each.arrays["reference_expectation_values"],
             each.arrays["expectation_values"],
         )
@@ -299,14 +300,14 @@ def _scatter(data: RunData) -> list[Picture]:
         "Slope (1 is no loss) and root mean square error of each observable; errors are those of single draws.",
         ["condition", *[f"{name}: slope, RMS" for name in names]],
         [
-            [f"{each.noise}, {each.shots}", *[
+            [data.label(each), *[
                 f"{'–' if tilt is None else f'{tilt:.3f}'}, {rms:.3f}"
                 for tilt, rms in zip(each.cell["signal"]["slope"], each.cell["signal"]["rmse"], strict=True)
             ]]
             for each in shown
         ],
     )  # fmt: skip
-    said = "; ".join(f"{each.noise}: mean slope {slope(each.cell)}" for each in shown)
+    said = "; ".join(f"{data.label(each)}: mean slope {slope(each.cell)}" for each in shown)
     return [
         Picture(
             "expectation-values",
@@ -319,12 +320,6 @@ def _scatter(data: RunData) -> list[Picture]:
             wide=len(clouds) > 1,
         )
     ]
-
-
-def _short(data: RunData, condition: Condition) -> str:
-    """The noise of a condition, and its device where there are several."""
-    several = len({each.cell["cell"]["device"] for each in data.conditions}) > 1
-    return f"{condition.cell['cell']['device']}, {condition.noise}" if several else condition.noise
 
 
 def _value(condition: Condition, metric: str) -> str:

@@ -107,7 +107,7 @@ def improvement_figure(arms: Sequence[Arm], metrics: Sequence[str] = ("accuracy"
             for row, gain in zip(rows, gains, strict=True):
                 axes.annotate(f"{gain:.1f}", (gain, row), (3, 0), textcoords="offset points", fontsize=7.5,
                               va="center", color=INK)  # fmt: skip
-        axes.set_yticks(range(len(arms)), [shortened(arm.name, 26) for arm in arms], fontsize=9)
+        axes.set_yticks(range(len(arms)), [shortened(arm.name, 40) for arm in arms], fontsize=9)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.margins(x=0.12)
@@ -134,7 +134,7 @@ def heat_figure(arms: Sequence[Arm]) -> Figure:
             axes.text(column, row, text, ha="center", va="center", fontsize=8.5, color=colour)
         names = [METRIC_NAMES[name].replace(", ", ",\n").replace("specificity", "speci-\nficity") for name in metrics]
         axes.set_xticks(range(len(metrics)), names, fontsize=8.5)
-        axes.set_yticks(range(len(arms)), [shortened(arm.name, 26) for arm in arms], fontsize=9)
+        axes.set_yticks(range(len(arms)), [shortened(arm.name, 40) for arm in arms], fontsize=9)
         axes.xaxis.tick_top()
         axes.tick_params(which="both", length=0)
         axes.set_ylim(len(arms) - 0.5, -0.5)
@@ -154,8 +154,8 @@ def bars_figure(arms: Sequence[Arm]) -> Figure:
             places = np.arange(len(metrics)) + thickness * (number - (len(arms) - 1) / 2)
             values = np.array([arm.values[name] for name in metrics])
             colour = COLOURS[number % len(COLOURS)]
-            label = shortened(arm.name, 30)
-            axes.bar(places, values, width=0.92 * thickness, color=colour, alpha=0.75, label=label)
+            label = shortened(arm.name, 40)
+            axes.bar(places, values, width=0.92 * thickness, color=colour, alpha=0.6, label=label)
             ends = [arm.intervals.get(name, (arm.values[name],) * 2) for name in metrics]
             axes.vlines(places, *np.array(ends).T, color=INK, linewidth=1.2)
             low = min(low, float(np.min(ends)), float(values.min()))
@@ -188,7 +188,7 @@ def violin_figure(arms: Sequence[Arm], metrics: Sequence[str] = ("accuracy", "f1
                     found: Any = axes.violinplot([draws], [at], widths=0.9 * thickness, showextrema=False)
                     found["bodies"][0].set(facecolor=colour, edgecolor="none", alpha=0.45)
                 axes.vlines(at, *np.percentile(draws, [2.5, 97.5]), color=colour, linewidth=1.4)
-                label = shortened(arm.name, 30) if place == 0 else None
+                label = shortened(arm.name, 40) if place == 0 else None
                 axes.plot(at, arm.values[name], "o", color=colour, markersize=4.5, label=label)
         axes.set_xticks(range(len(shown)), [METRIC_NAMES[name] for name in shown], fontsize=9)
         axes.tick_params(axis="x", length=0)

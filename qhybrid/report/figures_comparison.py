@@ -85,7 +85,7 @@ def forest_figure(
         for group in groups:
             heads.append(len(places))
             places.append(place)
-            labels.append(shortened(group, 26))
+            labels.append(shortened(group, 30))
             place += 1
             for row in (row for row in rows if row.group == group):
                 colour = COLOURS[0] if row.ruled_out else COLOURS[1]

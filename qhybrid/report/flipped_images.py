@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from qhybrid.data.audit import audit, drop_leaks
 from qhybrid.data.dataset import ImageDataset
 from qhybrid.data.sources import load_dataset
-from qhybrid.errors import QHybridError
+from qhybrid.errors import InputError, QHybridError
 from qhybrid.report.figures import STYLE, shortened
 from qhybrid.report.page import Picture, Section, Table
 from qhybrid.report.run_data import Condition, RunData
@@ -99,7 +99,7 @@ def _lines(data: RunData, k: int, shares: dict[int, float]) -> str:
 def _table(data: RunData, ids: NDArray[np.str_], chosen: list[int], shares: dict[int, float]) -> Table:
     names = data.run.class_names
     return Table(
-        "The images shown." if chosen else "No image.",
+        "These images.",
         ["image", "true class", "exact diagnosis", "probability", "draws that say otherwise"],
         [
             [
@@ -130,7 +130,7 @@ def _dataset(data: RunData) -> ImageDataset:
     if spec.drop_leaks and data.run.data.get("leaks"):
         dataset = drop_leaks(dataset, audit(dataset, near=False))
     if dataset.fingerprint() != data.run.data["fingerprint"]:
-        raise KeyError(f"{spec.source} holds other images than those of the run")
+        raise InputError(f"{spec.source} holds other images than those of the run")
     return dataset
 
 

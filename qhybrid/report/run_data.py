@@ -74,16 +74,9 @@ class Condition:
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """ids, labels, probabilities (R, N, C) of each repeat and exact ones, expectation values (N, M) and exact."""
-        found = read_arrays(
-            self.path, ("ids", "labels", "probabilities", "expectation_values", "repeated_probabilities")
-        )
-        if self.cell["device"]["noise"] is None and self.cell["cell"]["shots"] is None:  # the reference itself
-            return found | {
-                "reference_probabilities": found["probabilities"],
-                "reference_expectation_values": found["expectation_values"],
-            }
-        return found | read_arrays(self.path, ("reference_probabilities", "reference_expectation_values"))
+        """What the cell keeps: of each repeat probabilities (R, N, C), their reference, expectation values (N, M)."""
+        names = ("ids", "labels", "expectation_values", "repeated_probabilities")
+        return read_arrays(self.path, (*names, "reference_probabilities", "reference_expectation_values"))
 
     @cached_property
     def flips(self) -> NDArray[np.float64]:
@@ -178,6 +171,16 @@ class RunData:
         """Loss of a metric that would matter."""
         return float(self.comparison["margin"]) if self.comparison else 0.02
 
+    def place(self, condition: Condition) -> str:
+        """The noise of a condition, with its device where there are several."""
+        device = condition.cell["cell"]["device"]
+        several = any(each.cell["cell"]["device"] != device for each in self.conditions)
+        return f"{device}, {condition.noise}" if several else condition.noise
+
+    def label(self, condition: Condition) -> str:
+        """The same with its shots."""
+        return f"{self.place(condition)}, {condition.shots}"
+
     @property
     def plain(self) -> list[Condition]:
         """Conditions without mitigation."""
@@ -242,7 +245,7 @@ def read_run(run: Run, *, split: str = "test") -> RunData:
 
 
 def _comparison(run: Run, split: str) -> tuple[dict[str, Any] | None, list[Condition]]:
-    """The newest comparison with cells of this run and split, and these."""
+    """The newest comparison with cells of this run and split, and these; what is the reference itself is none."""
     folder = run.path / "comparison"
     files = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
     for file in reversed(files):
@@ -250,7 +253,7 @@ def _comparison(run: Run, split: str) -> tuple[dict[str, Any] | None, list[Condi
         conditions = [
             Condition(cell, folder / "cells" / f"{Path(str(cell['key'])).name}.npz")
             for cell in comparison["cells"]
-            if cell["split"] == split
+            if cell["split"] == split and (cell["cell"]["noise"], cell["cell"]["shots"]) != (None, None)
         ]
         conditions = [each for each in conditions if each.path.is_file()]
         if conditions:

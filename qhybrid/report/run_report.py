@@ -75,7 +75,7 @@ def arms_of(data: RunData) -> list[Arm]:
         metrics = condition.cell["metrics"]
         arms.append(
             Arm(
-                f"{condition.noise}, {condition.shots}",
+                data.label(condition),
                 {name: each["value"] for name, each in metrics.items()},
                 {name: tuple(each["interval"]) for name, each in metrics.items()},
                 condition.draws(int(condition.cell["seed"])),

@@ -1,7 +1,6 @@
 """The report of a study: verdict, arms, their differences, Figures 1 to 6 of the paper, how it was obtained."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ from numpy.typing import NDArray
 
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS
 from qhybrid.experiments.evaluation_table import METRIC_NAMES
-from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.study import Study
 from qhybrid.report.figures_arms import (
     Arm,
@@ -24,10 +22,10 @@ from qhybrid.report.figures_arms import (
 from qhybrid.report.figures_comparison import Loss, forest_figure
 from qhybrid.report.figures_study import confusions_figure, rocs_figure
 from qhybrid.report.page import Kind, Page, Picture, Section, Statement, Table
-from qhybrid.report.run_data import read_run
 from qhybrid.report.study_provenance import study_provenance
 from qhybrid.report.words import FEW, p_value, signed, with_interval
 from qhybrid.statistics import bootstrap_distributions, confusion_matrix, seeds_and_samples
+from qhybrid.storage import read_arrays
 
 TESTED = ("accuracy", "auc")
 MAIN = ("accuracy", "recall", "specificity", "f1_macro", "auc")
@@ -67,17 +65,16 @@ def study_page(study: Study) -> Page:
 
 
 def _predictions(study: Study) -> tuple[NDArray[np.int64] | None, Predicted]:
-    """Labels (N,) and what each trained arm predicts; fitted baselines have no run of their own."""
+    """Labels (N,) and what each arm predicts."""
     labels, predicted = None, {}
     for arm in study.results["arms"]:
-        if "baseline" in (arm["runs"] or [{}])[0]:
-            continue
         seeds = []
         for run in arm["runs"]:
-            if run["run"] is not None and "metrics" in run:
-                data = read_run(open_run(study.path / Path(run["run"])))
-                labels = data.labels
-                seeds.append(data.probabilities)
+            if "evaluation" in run:
+                file = study.path / run["run"] / "predictions" / f"{run['evaluation']}.npz"
+                arrays = read_arrays(file, ("labels", "probabilities"))
+                labels = arrays["labels"]
+                seeds.append(arrays["probabilities"])
         if seeds:
             predicted[arm["name"]] = np.stack(seeds)
     return labels, predicted
