@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from qhybrid.circuits.spec import load_circuit
 from qhybrid.experiments.evaluation_table import METRIC_NAMES
 from qhybrid.report.figures_comparison import (
     Curve,
@@ -294,8 +295,7 @@ def _scatter(data: RunData) -> list[Picture]:
         )
         for each in shown
     }
-    n_observables = next(iter(clouds.values()))[0].shape[1]
-    names = [f"observable {k + 1}" for k in range(n_observables)]
+    names = [str(word) for word in load_circuit(data.run.circuit).observables]
     table = Table(
         "Slope (1 is no loss) and root mean square error of each observable; errors are those of single draws.",
         ["condition", *[f"{name}: slope, RMS" for name in names]],

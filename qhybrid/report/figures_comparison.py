@@ -218,7 +218,7 @@ def scatter_figure(
         for panel in panels[:, 0]:
             panel.set_ylabel("on the device")
         handles, labels = panels.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=5, fontsize=8.5, handletextpad=0.2)
+        figure.legend(handles, labels, loc="outside lower left", ncols=5, fontsize=8.5, handletextpad=0.5)
     return figure
 
 

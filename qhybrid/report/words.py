@@ -67,9 +67,9 @@ def condition_statement(condition: Condition, margin: float) -> Statement:
         f"{accuracy['exact']:.3f} becomes {accuracy['value']:.3f} ({signed(accuracy['difference'])}, 95 %: "
         f"{signed(low)} to {signed(high)})."
     )
-    p = f"p = {p_value(condition.equivalence.p_value)}, one-sided"
+    p = f"{p_in_words(condition.equivalence.p_value)}, one-sided"
     if accuracy["difference"] < 0 and accuracy.get("p_holm", 1.0) < 0.05:
-        corrected = f"p = {p_value(accuracy['p_holm'])}, corrected for all conditions"
+        corrected = f"{p_in_words(accuracy['p_holm'])}, corrected for all conditions"
         return Statement(f"{text} The loss is more than chance ({corrected}).", "loss")
     if condition.ruled_out:
         return Statement(f"{text} A loss of accuracy of more than {margin:g} is ruled out ({p}).", "shown")
@@ -179,6 +179,12 @@ def signed(value: float) -> str:
 def p_value(value: float) -> str:
     """A p-value."""
     return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def p_in_words(value: float) -> str:
+    """`p = 0.03`, or `p < 0.001`."""
+    text = p_value(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def with_interval(value: float, interval: Sequence[float] | None) -> str:
