@@ -102,6 +102,8 @@ def test_a_file_name_that_cannot_name_a_folder_is_made_to(tmp_path: Path) -> Non
 
 def test_the_commented_example_of_the_guide_is_valid() -> None:
     guide = Path(__file__).parents[1] / "experiments" / "README.md"
-    (example,) = re.findall(r"```toml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    example, *studies = re.findall(r"```toml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
     spec = catalog.parse(ExperimentSpec, tomllib.loads(example), str(guide))
+    for study in studies:
+        assert catalog.parse(ExperimentSpec, tomllib.loads(study), str(guide)).study is not None
     assert (spec.model.angle_spread, spec.train.schedule) == (0.3, "cosine")
