@@ -102,6 +102,10 @@ def errors_of(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callab
             for row in device.ledger.find(states=["submitting"]):
                 device.ledger.forget(row.tag)
 
+    def still_running() -> None:
+        emulator.set_faults(queue_seconds=5.0)
+        device.submit(program, angles(), shots=SHOTS).result(timeout=0)
+
     def lost() -> None:
         emulator.set_faults(queue_seconds=5.0)
         job = device.submit(program, angles(), shots=SHOTS)
@@ -141,7 +145,7 @@ def errors_of(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callab
         "failed": lambda: run(fail_jobs=1),
         "cancelled": lambda: run(cancel_jobs=1),
         "token expired": lambda: run(token_seconds=0.6),
-        "still running": lambda: device.submit(program, angles(), shots=SHOTS).result(timeout=0),
+        "still running": still_running,
         "refused at submit": lambda: refused(run),
         "refused at prepare": lambda: refused(lambda: fresh().prepare(program.circuit)),
         "result damaged": lambda: damaged("result.json"),
