@@ -16,9 +16,9 @@ from rich.console import Console
 from small_run import small_run
 from small_study import small_study
 
-from qhybrid.experiments.compare import compare_runs
 from qhybrid.experiments.evaluation import evaluate
 from qhybrid.experiments.grid import grid
+from qhybrid.experiments.grid_comparison import compare_runs
 from qhybrid.experiments.run_folder import Features, Run
 from qhybrid.report.page import Page, Section, Statement, Table, render, write_page
 from qhybrid.report.run_data import read_run

@@ -8,7 +8,7 @@ import typer
 from qhybrid.cli import options
 
 if TYPE_CHECKING:
-    from qhybrid.experiments.compare import GridComparison
+    from qhybrid.experiments.grid_comparison import GridComparison
 
 
 def compare(
@@ -46,9 +46,9 @@ def compare(
 
     Every cell of the grid is computed once and kept in the run's folder; what was interrupted goes on.
     """
-    from qhybrid.experiments.compare import compare_runs
     from qhybrid.experiments.executors import Executor
     from qhybrid.experiments.grid import grid
+    from qhybrid.experiments.grid_comparison import compare_runs
     from qhybrid.experiments.runs import open_run
 
     opened = [open_run(run) for run in runs] if runs else [open_run(None, root=root)]

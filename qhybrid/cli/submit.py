@@ -56,10 +56,10 @@ def submit(
     )
     submission = Submission.of(opened, head, split=split, limit=limit, repeats=repeats, seed=seed)
     console = Console(stderr=True)
+    estimate = submission.estimate()
     if (job := submission.earlier()) is not None:
         console.print(was_sent(job), highlight=False, markup=False, soft_wrap=True)
     else:
-        estimate = submission.estimate()
         for line in (f"{'run':9} {opened.path}", *cost_lines(submission, estimate)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         _check(submission, estimate, max_seconds=max_seconds, force=force)
@@ -67,12 +67,12 @@ def submit(
             _ask(estimate)
     job = submission.send()
     if wait:
-        results.show(submission.evaluate(console, announce=False), as_json=as_json)
+        results.show(submission.wait(job, console), as_json=as_json)
         return
     (row, *_) = job.rows
     if as_json:
         rows = [{"tag": each.tag, "job_id": each.job_id, "state": each.state} for each in job.rows]
-        options.print_json(cost_dict(submission, submission.estimate()) | {"jobs": rows})
+        options.print_json(cost_dict(submission, estimate) | {"jobs": rows})
         return
     ids = ", ".join(str(each.job_id) for each in job.rows)
     where = "result is here" if row.state == "collected" else f"{row.state} on {row.backend}"

@@ -109,7 +109,6 @@ def compute_cell(task: CellTask) -> str:
             file,
             {
                 "key": task.key,
-                "run": run.path.resolve().as_posix(),
                 "cell": task.cell.to_dict(),
                 "split": task.split,
                 "limit": task.limit,
@@ -125,9 +124,9 @@ def compute_cell(task: CellTask) -> str:
     return str(file)
 
 
-def read_cell(path: str | Path) -> dict[str, Any]:
-    """What `compute_cell` wrote."""
-    return read_json(Path(path))
+def read_cell(task: CellTask) -> dict[str, Any]:
+    """What `compute_cell` wrote, and where the run is now: it may have been moved since."""
+    return read_json(task.file) | {"run": Path(task.run).resolve().as_posix()}
 
 
 def _measure(

@@ -154,27 +154,28 @@ class Submission:
         finally:
             self.device.close()
 
-    def evaluate(self, console: Console, *, announce: bool = True) -> Evaluation:
-        """Send it, wait, and compute the metrics; predictions and results are written.
+    def evaluate(self, console: Console) -> Evaluation:
+        """Send it unless it was sent before, and wait for it (see `wait`)."""
+        if (sent := self.earlier()) is not None:
+            console.print(was_sent(sent), highlight=False, markup=False, soft_wrap=True)
+        return self.wait(self.send(), console)
+
+    def wait(self, job: Job, console: Console) -> Evaluation:
+        """Wait for its job, and compute the metrics; predictions and results are written.
 
         Args:
+            job: From `send`.
             console: Where the state of the job goes.
-            announce: Say if the job was sent before.
 
         Raises:
             Interrupted: Ctrl-C; the job goes on, and the message says how to collect it.
             QHybridError: As in `collect`.
         """
-        if announce and (sent := self.earlier()) is not None:
-            console.print(was_sent(sent), highlight=False, soft_wrap=True)
-        job = self.send()
+        device = self.device
         with StatusLine(console) as status:
-            row = job.rows[0]
-            device = self.device
-            evaluation = evaluate_job(
-                row, device.ledger, client=device.client, run=self.run, timeout=device.timeout, progress=status
+            return evaluate_job(
+                job.rows[0], device.ledger, client=device.client, run=self.run, timeout=device.timeout, progress=status
             )
-        return evaluation
 
     @property
     def _run_name(self) -> str:

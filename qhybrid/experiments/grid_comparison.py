@@ -15,9 +15,9 @@ from qhybrid.experiments.cells import CellTask, compute_cell, read_cell
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS
 from qhybrid.experiments.environment import command_line, git_commit
 from qhybrid.experiments.executors import Executor
+from qhybrid.experiments.findings import Attribution, Recovery, Threshold, attributions, recoveries, thresholds
 from qhybrid.experiments.grid import Cell, parts_of
 from qhybrid.experiments.run_folder import Run
-from qhybrid.experiments.thresholds import Attribution, Recovery, Threshold, attributions, recoveries, thresholds
 from qhybrid.statistics import holm
 from qhybrid.storage import write_json
 
@@ -104,7 +104,7 @@ def compare_runs(
     tasks = list(dict.fromkeys(asked))
     todo = [task for task in tasks if not task.file.exists()]
     _compute(todo, executor or Executor(), console or Console(stderr=True))
-    found = {task: read_cell(task.file) for task in tasks}
+    found = {task: read_cell(task) for task in tasks}
     of_grid, of_parts = set(cells), set(parts)
     measured = [found[task] for task in asked if task.cell in of_grid]
     apart = [found[task] for task in asked if task.cell in of_parts]

@@ -15,11 +15,11 @@ from command_line import runner
 from small_run import small_run
 
 from qhybrid.errors import InputError
-from qhybrid.experiments.compare import compare_runs
 from qhybrid.experiments.executors import Executor
+from qhybrid.experiments.findings import thresholds
 from qhybrid.experiments.grid import Cell, grid, parts_of
+from qhybrid.experiments.grid_comparison import compare_runs
 from qhybrid.experiments.run_folder import Run
-from qhybrid.experiments.thresholds import thresholds
 from qhybrid.noise_models.model import PARTS
 from qhybrid.statistics import classification_metrics
 from qhybrid.storage import read_arrays
@@ -89,6 +89,15 @@ def test_every_cell_is_computed_once_and_measured_rightly(run: Run) -> None:
     repaired = compare_runs([run], few_cells(), seed=2)
     assert repaired.computed == 1
     assert [cell["metrics"] for cell in repaired.cells] == [cell["metrics"] for cell in first.cells]
+
+    moved = Run(run.path.rename(run.path.with_name("moved")), run.spec)
+    more = compare_runs(
+        [moved], [*few_cells(), Cell("qhybrid.density", "ibm_torino", shots=32, layout_seeds=1)], seed=2
+    )
+    assert more.computed == 1
+    assert {cell["run"] for cell in more.cells} == {moved.path.as_posix()}
+    assert [each.part for each in more.attributions][-2:] == ["shots 64", "shots 32"]
+    moved.path.rename(run.path)
 
     labels = run.features("test").labels
     for cell in first.cells:
