@@ -1,76 +1,29 @@
 """Mitigation round devices: pure readout noise undone, zero-noise extrapolation, honest standard errors, its cost."""
 
-import functools
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from command_line import runner
 from dense_simulation import circuit_of, circuits, expectations, random_rows
 from full_noise import SMALL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from loopback import emulated, in_haste
-from small_run import small_run
-from torch import Tensor
+from mitigated_devices import BRISBANE, batch, circuit_named, device, exact, rmse, several_bases
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.circuits.transpile_folding import folded
-from qhybrid.devices.base import Device, NoisyDevice
+from qhybrid.devices.base import NoisyDevice
 from qhybrid.devices.density import DensityDevice
-from qhybrid.devices.jobs import Ledger
-from qhybrid.devices.mitigation import MitigatedDevice, MitigatedJobs, mitigated, parse_mitigation
-from qhybrid.devices.mitigation_readout import Confusion
+from qhybrid.devices.mitigation import MitigatedDevice, mitigated, parse_mitigation
 from qhybrid.devices.mitigation_zne import coefficients, extrapolate
 from qhybrid.devices.spec import load_device
-from qhybrid.emulator.running import RunningEmulator
-from qhybrid.errors import InputError, QHybridError
+from qhybrid.errors import InputError
 from qhybrid.layer import QuantumLayer
 from qhybrid.noise_models.spec import load_noise_model
-
-BRISBANE = "ibm_brisbane"
-
-
-@functools.cache
-def device(machine: str = BRISBANE, parts: tuple[str, ...] | None = None, name: str = "qhybrid.density") -> NoisyDevice:
-    noise = load_noise_model(machine)
-    opened = load_device(name, noise=noise if parts is None else noise.with_parts(parts), layout_seeds=2)
-    assert isinstance(opened, NoisyDevice)
-    return opened
-
-
-def several_bases() -> Circuit:
-    """Words of up to three wires in three bases, which share wires and sub-words."""
-    gates = [("ry", (0,)), ("rx", (1,)), ("ry", (2,)), ("cx", (0, 1)), ("ry", (1,)), ("cx", (1, 2)), ("rx", (0,))]
-    return circuit_of(gates, ["Z0 Z1 Z2", "X0 Z1", "Z1", "X0", "Y1 Y2", "Z0 Z2"], 3)
-
-
-def circuit_named(name: str) -> Circuit:
-    return several_bases() if name == "several bases" else load_circuit(name).expanded()
-
-
-def batch(circuit: Circuit, n_rows: int, seed: int = 0) -> Tensor:
-    """Angles of random features at random weights, (B, P)."""
-    generator = torch.Generator().manual_seed(seed)
-    weights = 2 * torch.pi * torch.rand(circuit.n_weights, generator=generator, dtype=torch.float64)
-    if not circuit.encoders and circuit.amplitudes is None:
-        return 3 * torch.randn(n_rows, circuit.n_angles, generator=generator, dtype=torch.float64)
-    features = torch.randn(n_rows, circuit.n_features, generator=generator, dtype=torch.float64)
-    return circuit.parameters(features, weights)
-
-
-def exact(opened: Device, circuit: Circuit, angles: Tensor) -> Tensor:
-    return opened.run(opened.prepare(circuit), angles, shots=None, seed=None).values
-
-
-def rmse(values: Tensor, wanted: Tensor) -> float:
-    return float((values - wanted).detach().pow(2).mean().sqrt())
 
 
 @pytest.mark.parametrize(
@@ -350,124 +303,3 @@ def test_a_layer_takes_a_mitigated_device_by_its_file(tmp_path: Path) -> None:
     ideal = QuantumLayer("angle_4q", "default.qubit")(features)
     assert rmse(layer(features), ideal) < 0.5 * rmse(plain(features), ideal)
     assert not isinstance(load_device(str(path), mitigation="none"), MitigatedDevice)
-
-
-@pytest.mark.parametrize(
-    ("given", "label"),
-    [
-        ("readout", "readout:inverse"),
-        ("zne, readout:mthree", "readout:mthree, zne:linear 1 3 5"),
-        ("readout:model 500,zne:1 3 richardson global", "readout:inverse model 500, zne:richardson 1 3 global"),
-        ({"readout": True, "zne": {"extrapolation": "exponential"}}, "readout:inverse, zne:exponential 1 3 5"),
-        ({"readout": "inverse", "zne": False}, "readout:inverse"),
-        ("none", ""),
-        (None, ""),
-    ],
-)
-def test_words_and_keys_say_the_same_and_the_label_says_it_again(given: Any, label: str) -> None:
-    parsed = parse_mitigation(given)
-    assert parsed.label == label
-    assert parse_mitigation(label or "none") == parsed
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("readot", r"unknown mitigation 'readot'; did you mean 'readout'"),
-        (
-            "readout:inverze",
-            r"unknown method 'inverze' of readout; did you mean 'inverse'\? \(allowed: circuits, inverse, m",
-        ),
-        ("zne:liner", r"did you mean 'linear'\? \(allowed: exponential, global, lin"),
-        ("zne,zne", "zne is given twice"),
-        ("zne:linear 1 2", r"\[1, 2\] are not all odd"),
-        ({"zen": {}}, r"unknown key 'zen'; did you mean 'zne'"),
-        ({"zne": {"factor": [1, 3]}}, r"unknown key 'zne\.factor'; did you mean 'factors'"),
-        ({"zne": {"factors": [1, 2, 3]}}, r"\[1, 2, 3\] are not all odd"),
-        ({"zne": {"factors": [1, 5, 3]}}, r"\[1, 5, 3\] do not ascend"),
-        ({"zne": {"factors": [1]}}, r"at least 2 factors"),
-        ({"zne": {"factors": [3, 5]}}, r"\[3, 5\] do not begin with 1"),
-        ({"readout": "m3"}, r"'readout' is 'm3'.*'inverse' or 'mthree'"),
-        ({"readout": "inverse", "calibration_shots": 0}, r"'calibration_shots' is 0.*greater than or equal to 1"),
-        (7, r"7 is no mitigation"),
-    ],
-)
-def test_wrong_mitigation_is_one_line(given: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message) as error:
-        load_device("default.qubit", mitigation=given)
-    assert "\n" not in str(error.value)
-
-
-def test_a_device_without_what_mitigation_needs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    circuit = load_circuit("angle_4q")
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "mthree", None)
-        with pytest.raises(InputError, match=r"needs the package mthree: pip install 'qhybrid\[mitigation\]'"):
-            load_device("default.qubit", mitigation="readout:mthree")
-    for name in ("default.qubit", "qhybrid.density"):
-        with pytest.raises(InputError, match=rf"zne folds the gates of a machine, and {name} lays out no circuit"):
-            load_device(name, mitigation="zne").prepare(circuit)
-        with pytest.raises(InputError, match="has no noise model that says its readout errors"):
-            load_device(name, mitigation={"readout": "inverse", "calibration": "model"}).prepare(circuit)
-    with pytest.raises(InputError, match="IBM's estimator mitigates readout errors itself"):
-        load_device("qiskit.remote", options={"primitive": "estimator"}, mitigation="readout")
-    wide = circuit_of([("ry", (wire,)) for wire in range(12)], [" ".join(f"Z{wire}" for wire in range(12))], 12)
-    with pytest.raises(InputError, match=r"12 wires at once reads 2\*\*12 words"):
-        load_device("default.qubit", mitigation="readout").prepare(wide)
-    with pytest.raises(QHybridError, match="readout of qubit 5: 0 and 1 are told apart in 2 % of the shots"):
-        Confusion.of({5: (0.5, 0.48)})
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
-    with emulated(backends=["ibm_fez"], seed=7, plan="premium", state=tmp_path_factory.mktemp("emulator")) as running:
-        yield running
-
-
-def test_hardware_takes_one_job_for_all_factors_and_one_for_the_readout(
-    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    in_haste(monkeypatch, tmp_path / "data")
-    circuit = load_circuit("angle_4q")
-    rows = batch(circuit, 4)
-    opened = load_device(
-        "qiskit.remote", backend="ibm_fez", layout_seeds=2, options={"timeout": 30.0}, mitigation="readout,zne"
-    )
-    assert isinstance(opened, MitigatedJobs)
-    opened.run_name, opened.purpose = "a run", "a purpose"
-    program = opened.prepare(circuit)
-    before = emulator.counters()
-    found = opened.run(program, rows, shots=2000)
-    after = emulator.counters()
-    assert after["accepted"] - before["accepted"] == 2
-    assert after["circuits"] - before["circuits"] == 3 * 4 + 2
-    simulated = mitigated(device("ibm_fez"), "readout,zne")
-    assert float(((found.values - exact(simulated, circuit, rows)) / found.stderr).abs().max()) < 5
-    again = opened.run(program, rows, shots=2000)  # a job of the same angles is taken up, the calibration kept
-    assert torch.equal(again.values, found.values)
-    opened.run(program, rows[:1], shots=100)
-    assert emulator.counters()["accepted"] - after["accepted"] == 1
-    assert {row.circuit for row in opened.device.ledger.find()} == {
-        "angle_4q (readout:inverse, zne:linear 1 3 5)",
-        f"readout of {' '.join(map(str, program.compiled.known.place))}",
-    }
-    opened.close()
-
-
-def test_what_mitigation_cannot_do_on_machines_is_refused_in_one_line(
-    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    in_haste(monkeypatch, tmp_path / "data")
-    run, command = small_run(tmp_path / "runs"), runner(monkeypatch, capfd, tmp_path)
-    file = tmp_path / "mine.toml"
-    file.write_text('driver = "runtime"\nshots = 100\n[options]\nlayout_seeds = 2\nmitigation = {zne = {}}\n')
-    machine = ("--device", str(file), "--backend", "ibm_fez")
-    for arguments, message in (
-        (("submit", str(run.path), *machine), "`qhybrid eval` sends that and waits"),
-        (("estimate", "angle_4q", *machine), "mitigation takes 3 times as many shots"),
-    ):
-        answer = command(*arguments)
-        assert answer.returncode == 2
-        assert "mitigates errors (zne:linear 1 3 5)" in " ".join(answer.stderr.split())
-        assert message in " ".join(answer.stderr.split())
-    assert not Ledger().find()

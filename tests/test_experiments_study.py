@@ -1,6 +1,5 @@
 """Studies: arms with the same images and seeds, trained once, gone on with, compared."""
 
-import io
 import json
 import os
 import shutil
@@ -11,78 +10,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from command_line import runner
-from rich.console import Console
-from tiny_training import write_images
+from tiny_study import TINY, heard, quiet, study_spec, tiny
 
 from qhybrid.errors import InputError, Interrupted
 from qhybrid.experiments.executors import Executor
 from qhybrid.experiments.runs import list_runs
-from qhybrid.experiments.spec import ExperimentSpec, load_experiment, override
+from qhybrid.experiments.spec import load_experiment, override
 from qhybrid.experiments.study import open_study, run_study
 from qhybrid.experiments.study_arms import Pair, pairs, resolve_arms, study_hash
-from qhybrid.experiments.study_results import training_images
 from qhybrid.experiments.study_spec import StudySpec
-from qhybrid.experiments.study_tests import arm_statistics, compare_arms, correct
-from qhybrid.experiments.study_verdict import verdict
 from qhybrid.experiments.training import train
 from qhybrid.experiments.training_module import Diverged, TrainingModule
-from qhybrid.statistics import classification_metrics, holm
+from qhybrid.statistics import classification_metrics
 from qhybrid.storage import read_arrays
-
-TINY = """
-[data]
-source = "medmnist:IMAGES"
-image_size = 32
-
-[augment]
-kind = "none"
-
-[model]
-backbone = "mobilenet_v2"
-feature_dim = 4
-
-[device]
-name = "qhybrid.statevector"
-
-[train]
-epochs = 1
-batch_size = 4
-learning_rate = 1e-3
-
-[study]
-seeds = [0, 1]
-baselines = ["logistic"]
-
-[[study.arms]]
-name = "quantum"
-
-[[study.arms]]
-name = "linear head"
-model.head = "linear"
-"""
-
-
-def tiny(folder: Path, text: str = TINY) -> Path:
-    images = write_images(folder / "images.npz", n_training=8, n_validation=8)
-    path = folder / "tiny.toml"
-    path.write_text(text.replace("IMAGES", str(images)), encoding="utf-8")
-    return path
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=200)
-
-
-def heard(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def study_spec(**settings: Any) -> ExperimentSpec:
-    return ExperimentSpec.model_validate({"name": "some", "study": settings})
 
 
 @pytest.fixture(scope="module")
@@ -347,87 +289,6 @@ def test_processes_of_a_killed_study_end_and_it_goes_on_at_once(moment: int, pla
     kind = ("processes", "dask")[moment % 2]
     ended = run_study(spec, out=out, executor=Executor(kind, 2), console=quiet())
     same_results(ended.path, place / "studies" / "tiny" / study_hash(spec))
-
-
-def made_up(shift: float, n_seeds: int = 4, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(1)
-    labels = np.arange(n) % 2
-    common = rng.normal(size=n)
-    scores = [
-        np.stack([strength * (2 * labels - 1) + common + 0.3 * rng.normal(size=n) for _ in range(n_seeds)])
-        for strength in (1 + shift, 1.0)
-    ]
-    positive = [1 / (1 + np.exp(-each)) for each in scores]
-    mine, theirs = (np.stack([1 - each, each], axis=-1) for each in positive)
-    return labels, mine, theirs
-
-
-def test_statistics_are_over_seeds_and_over_samples() -> None:
-    labels, mine, theirs = made_up(1.0)
-    arm = arm_statistics(labels, mine)["auc"]
-    assert arm["mean"] == pytest.approx(np.mean([classification_metrics(labels, each)["auc"] for each in mine]))
-    assert arm["interval"][0] < arm["mean"] < arm["interval"][1]
-    found = [compare_arms(labels, mine, theirs, margin=0.02), compare_arms(labels, theirs, theirs, margin=0.02)]
-    correct(found)
-    for metric in ("accuracy", "auc"):
-        tests = [each["metrics"][metric] for each in found]
-        assert [test["p_holm"] for test in tests] == pytest.approx(holm([test["p"] for test in tests]).tolist())
-        assert tests[0]["verdict"] == "better"
-        assert tests[1]["verdict"] == "equivalent"
-        assert tests[0]["difference"] == pytest.approx(
-            np.mean([classification_metrics(labels, a)[metric] for a in mine])
-            - np.mean([classification_metrics(labels, b)[metric] for b in theirs])
-        )
-    assert len(found[0]["per_seed"]) == 4
-    alone = compare_arms(labels, mine[:1], theirs[:1], margin=0.02)
-    assert alone["metrics"]["auc"]["over_seeds"] is None
-    assert arm_statistics(labels, mine[:1])["auc"]["over_seeds"] is None
-
-
-def test_the_verdict_is_told_whichever_way_it_falls() -> None:
-    labels, mine, theirs = made_up(1.0)
-    study = study_spec(arms=[{"name": "a"}, {"name": "b"}], seeds=[0, 1, 2, 3]).study
-    assert study is not None
-    names = {"arm": "b", "against": "a"}
-    arms = [{"name": name, "runs": []} for name in "ab"]
-    better, same, worse = (
-        names | compare_arms(labels, *each, margin=0.02) for each in ((mine, theirs), (theirs, theirs), (theirs, mine))
-    )
-    said = []
-    for each in (better, same, worse):
-        correct([each])
-        said.append(" ".join(verdict(arms, [each], study, n_samples=60)))
-    assert "'b' is better than 'a' by" in said[0]
-    assert "no arm differs from 'a' in accuracy or AUC at the 5 % level (1 comparison, corrected by Holm)" in said[1]
-    assert "Shown to differ by less than 0.02 in AUC: 'b' against 'a'" in said[1]
-    assert "'a' is better than 'b' by" in said[2]
-    assert all("4 seeds say little about other trainings" in each for each in said)
-
-
-def test_images_are_counted_as_they_are_augmented() -> None:
-    paper = ExperimentSpec()
-    assert training_images({"negative": 280, "positive": 102}, paper)["synthetic"] == {"negative": 0, "positive": 94}
-    plain = override(paper, {"augment.kind": "none"})
-    assert training_images({"negative": 280, "positive": 102}, plain)["synthetic"] == {"negative": 0, "positive": 0}
-
-
-def test_the_shipped_studies_are_what_they_say() -> None:
-    table1 = resolve_arms(load_experiment("sda_qec_table1"))
-    assert [arm.spec.model.backbone for arm in table1] == [
-        "mobilenet_v2", "resnet18", "mobilenet_v2", "densenet121", "vgg16",
-    ]  # fmt: skip
-    assert [arm.spec.model.head for arm in table1] == ["quantum", *["linear"] * 4]
-    assert {arm.spec.augment.kind for arm in table1} == {"diffusion"}
-    paper = load_experiment("sda_qec")
-    assert (table1[0].spec.train, table1[0].spec.model) == (paper.train, paper.model)
-    ablation = load_experiment("sda_qec_ablation")
-    assert len(resolve_arms(ablation)) == 9
-    assert ablation.study is not None
-    assert len(pairs(ablation.study)) == 12
-    for name in ("sda_qec_table1", "sda_qec_ablation"):
-        study = load_experiment(name).study
-        assert study is not None
-        assert len(study.seeds) == 5
 
 
 def test_the_command_prints_tables_and_verdict(

@@ -1,0 +1,93 @@
+"""What a study says: statistics of arms, the verdict, what the shipped studies hold."""
+
+import numpy as np
+import pytest
+from tiny_study import study_spec
+
+from qhybrid.experiments.spec import ExperimentSpec, load_experiment, override
+from qhybrid.experiments.study_arms import pairs, resolve_arms
+from qhybrid.experiments.study_results import training_images
+from qhybrid.experiments.study_tests import arm_statistics, compare_arms, correct
+from qhybrid.experiments.study_verdict import verdict
+from qhybrid.statistics import classification_metrics, holm
+
+
+def made_up(shift: float, n_seeds: int = 4, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    labels = np.arange(n) % 2
+    common = rng.normal(size=n)
+    scores = [
+        np.stack([strength * (2 * labels - 1) + common + 0.3 * rng.normal(size=n) for _ in range(n_seeds)])
+        for strength in (1 + shift, 1.0)
+    ]
+    positive = [1 / (1 + np.exp(-each)) for each in scores]
+    mine, theirs = (np.stack([1 - each, each], axis=-1) for each in positive)
+    return labels, mine, theirs
+
+
+def test_statistics_are_over_seeds_and_over_samples() -> None:
+    labels, mine, theirs = made_up(1.0)
+    arm = arm_statistics(labels, mine)["auc"]
+    assert arm["mean"] == pytest.approx(np.mean([classification_metrics(labels, each)["auc"] for each in mine]))
+    assert arm["interval"][0] < arm["mean"] < arm["interval"][1]
+    found = [compare_arms(labels, mine, theirs, margin=0.02), compare_arms(labels, theirs, theirs, margin=0.02)]
+    correct(found)
+    for metric in ("accuracy", "auc"):
+        tests = [each["metrics"][metric] for each in found]
+        assert [test["p_holm"] for test in tests] == pytest.approx(holm([test["p"] for test in tests]).tolist())
+        assert tests[0]["verdict"] == "better"
+        assert tests[1]["verdict"] == "equivalent"
+        assert tests[0]["difference"] == pytest.approx(
+            np.mean([classification_metrics(labels, a)[metric] for a in mine])
+            - np.mean([classification_metrics(labels, b)[metric] for b in theirs])
+        )
+    assert len(found[0]["per_seed"]) == 4
+    alone = compare_arms(labels, mine[:1], theirs[:1], margin=0.02)
+    assert alone["metrics"]["auc"]["over_seeds"] is None
+    assert arm_statistics(labels, mine[:1])["auc"]["over_seeds"] is None
+
+
+def test_the_verdict_is_told_whichever_way_it_falls() -> None:
+    labels, mine, theirs = made_up(1.0)
+    study = study_spec(arms=[{"name": "a"}, {"name": "b"}], seeds=[0, 1, 2, 3]).study
+    assert study is not None
+    names = {"arm": "b", "against": "a"}
+    arms = [{"name": name, "runs": []} for name in "ab"]
+    better, same, worse = (
+        names | compare_arms(labels, *each, margin=0.02) for each in ((mine, theirs), (theirs, theirs), (theirs, mine))
+    )
+    said = []
+    for each in (better, same, worse):
+        correct([each])
+        said.append(" ".join(verdict(arms, [each], study, n_samples=60)))
+    assert "'b' is better than 'a' by" in said[0]
+    assert "no arm differs from 'a' in accuracy or AUC at the 5 % level (1 comparison, corrected by Holm)" in said[1]
+    assert "Shown to differ by less than 0.02 in AUC: 'b' against 'a'" in said[1]
+    assert "'a' is better than 'b' by" in said[2]
+    assert all("4 seeds say little about other trainings" in each for each in said)
+
+
+def test_images_are_counted_as_they_are_augmented() -> None:
+    paper = ExperimentSpec()
+    assert training_images({"negative": 280, "positive": 102}, paper)["synthetic"] == {"negative": 0, "positive": 94}
+    plain = override(paper, {"augment.kind": "none"})
+    assert training_images({"negative": 280, "positive": 102}, plain)["synthetic"] == {"negative": 0, "positive": 0}
+
+
+def test_the_shipped_studies_are_what_they_say() -> None:
+    table1 = resolve_arms(load_experiment("sda_qec_table1"))
+    assert [arm.spec.model.backbone for arm in table1] == [
+        "mobilenet_v2", "resnet18", "mobilenet_v2", "densenet121", "vgg16",
+    ]  # fmt: skip
+    assert [arm.spec.model.head for arm in table1] == ["quantum", *["linear"] * 4]
+    assert {arm.spec.augment.kind for arm in table1} == {"diffusion"}
+    paper = load_experiment("sda_qec")
+    assert (table1[0].spec.train, table1[0].spec.model) == (paper.train, paper.model)
+    ablation = load_experiment("sda_qec_ablation")
+    assert len(resolve_arms(ablation)) == 9
+    assert ablation.study is not None
+    assert len(pairs(ablation.study)) == 12
+    for name in ("sda_qec_table1", "sda_qec_ablation"):
+        study = load_experiment(name).study
+        assert study is not None
+        assert len(study.seeds) == 5
