@@ -1,5 +1,6 @@
 """`qhybrid submit`, `jobs`, `estimate` and `eval` on a machine: the unmodified client against the loopback QPU."""
 
+import io
 import json
 import os
 import shutil
@@ -8,19 +9,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from command_line import Answer, Command, runner
+from rich.console import Console
 from small_run import COUNTS, small_run
 
 from qhybrid.devices import runtime_jobs
+from qhybrid.devices.job_row import JobRow
 from qhybrid.devices.jobs import Ledger
+from qhybrid.devices.runtime_messages import Waiting
 from qhybrid.emulator.running import RunningEmulator, running_emulator
 from qhybrid.experiments.evaluation import evaluate
 from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.waiting import StatusLine
 from qhybrid.storage import read_arrays, read_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:The RuntimeOptions class is deprecated")  # the client's own
@@ -338,3 +344,12 @@ def test_the_token_is_in_no_file_and_no_output(
         assert TOKEN not in content
     for path in files:
         assert TOKEN.encode() not in path.read_bytes(), path
+
+
+def test_a_terminal_gets_one_live_line() -> None:
+    row = JobRow(backend="ibm_fez", circuit="c", settings={}, layout={}, digest="d", circuits=1, shots=1, job_id="j1")
+    heard = io.StringIO()
+    with StatusLine(Console(file=heard, force_terminal=True, width=100)) as status:
+        status(Waiting([replace(row, state="queued")], 65.0, 3, "[cut] short"))
+        time.sleep(0.2)
+    assert "job j1 on ibm_fez: queued, place 3 in the queue ([cut] short; the job goes on), 1:05" in heard.getvalue()

@@ -4,6 +4,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from qhybrid.devices.runtime_messages import Waiting
 
@@ -35,19 +36,17 @@ class StatusLine:
         """Say how far a job is."""
         said = describe(waiting)
         if self._status is not None:
-            self._status.update(f"{said}, {int(waiting.seconds) // 60}:{int(waiting.seconds) % 60:02d}")
+            self._status.update(Text(f"{said}, {int(waiting.seconds) // 60}:{int(waiting.seconds) % 60:02d}"))
         elif said != self._said:
-            self._console.print(said, highlight=False, soft_wrap=True)
+            self._console.print(said, highlight=False, markup=False, soft_wrap=True)
         self._said = said
 
 
 def describe(waiting: Waiting) -> str:
     """Say in one line how far a job is, without the time."""
     rows = waiting.rows
-    done = sum(row.state == "collected" for row in rows)
     now = next((row for row in rows if row.state != "collected"), rows[-1])
     parts = f" {now.part + 1} of {now.parts}" if now.parts > 1 else ""
     place = f", place {waiting.position} in the queue" if waiting.position is not None else ""
     trouble = f" ({waiting.trouble}; the job goes on)" if waiting.trouble else ""
-    state = "collected" if done == len(rows) else now.state
-    return f"job{parts} {now.job_id or now.tag} on {now.backend}: {state}{place}{trouble}"
+    return f"job{parts} {now.job_id or now.tag} on {now.backend}: {now.state}{place}{trouble}"
