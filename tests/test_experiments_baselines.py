@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import runner
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -136,6 +137,35 @@ def test_runs_that_are_no_quadratic_form_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             evaluate_quadratic_form(run)
         assert not (run.path / "results").exists()
+
+
+def test_the_command_line_evaluates_both_and_refuses_a_device_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = small_run(tmp_path / "runs", model__circuit="sda_qec_4q")
+    command = runner(monkeypatch, capfd, tmp_path)
+    shown = command("eval", str(run.path), "--baseline", "logistic")
+    assert shown.returncode == 0, shown.stderr
+    assert "small: test split (n = 60) on logistic regression" in shown.stdout
+    assert "test-logistic-seed0.json" in shown.stdout
+    shown = command("eval", "--baseline", "quadratic-form", "--split", "validation", "--limit", "10", "--json")
+    result = json.loads(shown.stdout)
+    assert (result["name"], result["device"]["name"]) == ("validation-limit10-quadratic_form-seed0", "quadratic form")
+    assert {file.name for file in (run.path / "figures").iterdir()} >= {"roc-test-logistic-seed0.png"}
+    written = {file.name for file in (run.path / "results").iterdir()}
+    for given, said in (
+        (["logistik"], "unknown baseline 'logistik'; did you mean 'logistic'?"),
+        (["logistic", "--shots", "100"], "--baseline logistic runs on no quantum device: it takes no --shots"),
+        (["logistic", "--repeats", "3"], "--baseline logistic runs on no quantum device: it takes no --repeats"),
+        (["quadratic-form", "--noise-parts", "readout"], "runs on no quantum device: it takes no --noise-parts"),
+        (["quadratic-form", "--backend", "ibm_fez"], "runs on no quantum device: it takes no --backend"),
+        (["logistic", "--limit", "10"], "--baseline logistic evaluates the whole split: it takes no --limit"),
+    ):
+        refused = command("eval", str(run.path), "--baseline", *given)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert said in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert {file.name for file in (run.path / "results").iterdir()} == written
 
 
 @pytest.mark.slow

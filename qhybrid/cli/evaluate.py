@@ -19,6 +19,13 @@ def evaluate(
     layout_seeds: options.LayoutSeeds = None,
     backend: options.Backend = None,
     mitigation: options.Mitigation = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of the run's own head: logistic, logistic regression fitted to its training features; "
+            "quadratic-form, the matrices that a circuit with amplitude encoding is. Takes no device."
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Independent draws of the shots: mean and spread of the metrics.")] = 1,
     limit: options.Limit = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
@@ -33,23 +40,26 @@ def evaluate(
     exact ones without noise, with paired differences. With --backend it is sent to a machine and waited for; Ctrl-C
     leaves the job there, and `qhybrid jobs collect` collects it.
     """
-    from qhybrid.experiments import evaluation
+    from qhybrid.experiments import baselines, evaluation
+    from qhybrid.experiments.device_choice import DeviceOptions
     from qhybrid.experiments.runs import open_run
 
-    result = evaluation.evaluate(
-        open_run(run, root=runs),
-        device=device,
-        diff_method=diff_method,
-        shots=shots,
-        noise=noise,
-        noise_scale=noise_scale,
-        noise_parts=options.noise_parts(noise_parts),
-        layout_seeds=layout_seeds,
-        backend=backend,
-        mitigation=mitigation,
-        limit=limit,
-        repeats=repeats,
-        split=split,
-        seed=seed,
-    )
+    asked: DeviceOptions = {
+        "device": device,
+        "diff_method": diff_method,
+        "shots": shots,
+        "noise": noise,
+        "noise_scale": noise_scale,
+        "noise_parts": options.noise_parts(noise_parts),
+        "layout_seeds": layout_seeds,
+        "backend": backend,
+        "mitigation": mitigation,
+    }
+    if baseline is None:
+        opened = open_run(run, root=runs)
+        result = evaluation.evaluate(opened, limit=limit, repeats=repeats, split=split, seed=seed, **asked)
+    else:
+        not_asked = {**asked, "repeats": None if repeats == 1 else repeats}
+        baselines.check_baseline(baseline, {**not_asked, "limit": limit})
+        result = baselines.evaluate_baseline(open_run(run, root=runs), baseline, split=split, limit=limit, seed=seed)
     results.show(result, as_json=as_json)

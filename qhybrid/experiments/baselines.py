@@ -1,14 +1,17 @@
-"""Baselines that take no training of a network: logistic regression on the frozen features of a run."""
+"""Baselines that take no training of a network: logistic regression on the frozen features of a run, and its twin."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from qhybrid.errors import InputError
+from qhybrid.errors import InputError, did_you_mean
 from qhybrid.experiments.adaptation import class_weights, training_samples
 from qhybrid.experiments.adaptation_fits import fit_head
+from qhybrid.experiments.dequantisation import evaluate_quadratic_form
 from qhybrid.experiments.heads_classical import LinearHead
 from qhybrid.experiments.measurement import Evaluation, evaluation_name, measure
 from qhybrid.experiments.run_folder import Run
@@ -16,6 +19,46 @@ from qhybrid.experiments.split_predictions import predict_split
 
 LOGISTIC = "logistic regression"
 FITTED_ON = ("train", "validation")
+BASELINES = ("logistic", "quadratic-form")
+
+
+def check_baseline(name: str, options: Mapping[str, Any]) -> None:
+    """Look at what is asked beside a baseline: nothing of it runs on a device.
+
+    Args:
+        name: Of the baseline.
+        options: Everything else that can be asked of an evaluation; None where it is not.
+
+    Raises:
+        InputError: There is no such baseline, or it does not take one of the options.
+    """
+    if name not in BASELINES:
+        raise InputError(f"--baseline: unknown baseline {name!r}; {did_you_mean(name, BASELINES)}")
+    for option, value in options.items():
+        if value is not None and (option != "limit" or name == "logistic"):
+            why = "evaluates the whole split" if option == "limit" else "runs on no quantum device"
+            raise InputError(f"--baseline {name} {why}: it takes no --{option.replace('_', '-')}")
+
+
+def evaluate_baseline(
+    run: Run, name: str, *, split: str = "test", limit: int | None = None, seed: int = 0
+) -> Evaluation:
+    """Evaluate what stands in the place of a run's own head.
+
+    Args:
+        run: A complete run.
+        name: `logistic` or `quadratic-form`.
+        split: What is evaluated.
+        limit: Only this many samples, drawn class by class; None: all. Not for `logistic`.
+        seed: Of that draw and of the bootstrap.
+
+    Raises:
+        InputError: As in `check_baseline`, `logistic_regression` and `evaluate_quadratic_form`.
+    """
+    check_baseline(name, {"limit": limit})
+    if name == "logistic":
+        return logistic_regression(run, split=split, seed=seed)
+    return evaluate_quadratic_form(run, split=split, limit=limit, seed=seed)
 
 
 def logistic_regression(run: Run, *, split: str = "test", seed: int = 0) -> Evaluation:
