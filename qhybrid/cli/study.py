@@ -110,6 +110,8 @@ def _test(test: dict[str, Any]) -> list[str]:
 
 def _notes(results: dict[str, Any]) -> list[str]:
     """What arms had in common and what not, and the words of the table."""
+    from qhybrid.experiments.study_tuning import tuning_in_words
+
     budget = ", ".join(f"{key.partition('.')[2]} {_value(value)}" for key, value in results["budget"].items())
     differing = results["settings_that_differ"].items()
     differ = "; ".join(
@@ -122,6 +124,7 @@ def _notes(results: dict[str, Any]) -> list[str]:
         f"{common}{f', {images.pop()}' if len(images) == 1 else ''}.",
         *(f"{arm['name']}: {_images(arm)}." for arm in results["arms"] if len(images) > 1 and arm["training_images"]),
         *([f"Arms differ in: {differ}."] if differ else []),
+        *tuning_in_words(results),
         *([f"UNEQUAL BUDGET: {', '.join(results['unequal_budget'])}."] if results["unequal_budget"] else []),
         *(f"Leak: {leak}{' (dropped)' if data['leaks_dropped'] else ''}" for leak in data.get("leaks", [])),
         f"equivalent: shown to differ by less than {results['margin']:g} either way; non-inferior: to lose less than "

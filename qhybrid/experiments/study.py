@@ -22,6 +22,7 @@ from qhybrid.experiments.spec import ExperimentSpec, experiment_toml
 from qhybrid.experiments.study_arms import Arm, resolve_arms, study_hash, study_of
 from qhybrid.experiments.study_results import study_results
 from qhybrid.experiments.study_runs import ArmTask, Trained, finished, train_arm
+from qhybrid.experiments.study_tuning import best, by_arm, candidates_of, settings_in_words, tuning_results
 from qhybrid.experiments.training import check
 from qhybrid.storage import read_json, write_json, write_text
 
@@ -68,45 +69,73 @@ def run_study(
     """
     console = console or Console(stderr=True)
     study, arms = study_of(spec), resolve_arms(spec)
+    candidates = candidates_of(spec, arms)
     folder = out / spec.name / study_hash(spec)
-    tasks = [
-        ArmTask(
-            arm.name,
-            arm.with_seed(seed),
-            str(folder / "runs"),
-            logistic="logistic" in study.baselines and arm.name == study.reference_name,
-            retry=retry,
-        )
-        for seed in study.seeds
-        for arm in arms
-    ]
-    done = {(task.arm, task.seed): found for task in tasks if (found := finished(task))}
-    todo = [task for task in tasks if (task.arm, task.seed) not in done]
-    _check(arms, todo, console)
+
+    def task(arm: Arm, seed: int) -> ArmTask:
+        logistic = "logistic" in study.baselines and arm.name == study.reference_name
+        return ArmTask(arm.name, arm.with_seed(seed), str(folder / "runs"), logistic=logistic, retry=retry)
+
+    tuning = [task(arm, study.seeds[0]) for each in candidates.values() for arm in each] if study.tuning else []
+    tasks = [] if tuning else [task(arm, seed) for seed in study.seeds for arm in arms]
+    there = [finished(each) for each in [*tuning, *tasks]]
+    _check(arms, [each for each, found in zip([*tuning, *tasks], there, strict=True) if found is None], console)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make a study folder under {str(out)!r} ({error.strerror})") from None
     with claim(Run(folder, spec)):
         write_text(folder / "study.toml", experiment_toml(spec))
-        _say(console, f"{len(arms)} arms x {len(study.seeds)} seeds in {folder}" + _there(done, len(tasks)))
-        _set_state(folder, "running", len(done), len(tasks))
-        try:
-            for _, trained in (executor or Executor()).run(train_arm, todo):
-                done[trained.arm, trained.seed] = trained
-                _say(console, f"[{len(done)}/{len(tasks)}] {_line(trained)}")
-                _set_state(folder, "running", len(done), len(tasks))
-        except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(f"interrupted; the same command goes on with {str(folder)!r}") from None
-        trained_arms = {arm.name: [done[arm.name, seed] for seed in study.seeds] for arm in arms}
-        results = study_results(spec, arms, trained_arms, folder) | {
+        total = len(tuning) + len(arms) * (len(study.seeds) - 1) if tuning else len(tasks)
+        _say(console, f"{len(arms)} arms x {len(study.seeds)} seeds in {folder}" + _there(there, total))
+        progress = _Progress(folder, total, executor or Executor(), console)
+        trained: dict[str, list[Trained]] = {arm.name: [] for arm in arms}
+        tried = by_arm(progress.train(tuning))
+        if tuning:
+            picked = {name: best(several) for name, several in tried.items()}
+            arms = [candidates[arm.name][picked[arm.name]] for arm in arms]
+            trained = {name: [tried[name][number]] for name, number in picked.items()}
+            for arm in arms:
+                _say(console, f"{arm.name}: {settings_in_words(arm.tuning)} has the lowest validation loss")
+            tasks = [task(arm, seed) for seed in study.seeds[1:] for arm in arms]
+        for name, several in by_arm(progress.train(tasks)).items():
+            trained[name] += several
+        results = study_results(spec, arms, trained, folder) | {
+            "tuning": tuning_results(candidates, tried, arms, study.seeds[0]) if tuning else None,
             "versions": package_versions(),
             "git": git_commit(),
             "command": command_line(),
         }
         write_json(folder / "study.json", results)
-        _set_state(folder, "complete", len(done), len(tasks))
+        progress.set_state("complete")
     return Study(folder, results)
+
+
+class _Progress:
+    """Trains, tells what is done, and keeps it in `progress.json`."""
+
+    def __init__(self, folder: Path, total: int, executor: Executor, console: Console) -> None:
+        self.folder, self.total, self.executor, self.console = folder, total, executor, console
+        self.done = 0
+        self.set_state("running")
+
+    def train(self, tasks: Sequence[ArmTask]) -> list[Trained]:
+        """What became of each task, in their order; what is complete is not trained again."""
+        found = {number: there for number, task in enumerate(tasks) if (there := finished(task))}
+        todo = [number for number in range(len(tasks)) if number not in found]
+        self.done += len(found)
+        try:
+            for position, trained in self.executor.run(train_arm, [tasks[number] for number in todo]):
+                found[todo[position]] = trained
+                self.done += 1
+                _say(self.console, f"[{self.done}/{self.total}] {_line(trained)}")
+                self.set_state("running")
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted(f"interrupted; the same command goes on with {str(self.folder)!r}") from None
+        return [found[number] for number in range(len(tasks))]
+
+    def set_state(self, state: str) -> None:
+        write_json(self.folder / "progress.json", {"state": state, "done": self.done, "total": self.total})
 
 
 def open_study(path: Path | str) -> Study:
@@ -149,8 +178,9 @@ def _line(trained: Trained) -> str:
     return f"{trained.arm}, seed {trained.seed}: accuracy {metrics['accuracy']:.3f}, AUC {metrics['auc']:.3f} ({took})"
 
 
-def _there(done: dict[tuple[str, int], Trained], total: int) -> str:
-    failed = sum(bool(trained.message) for trained in done.values())
+def _there(there: Sequence[Trained | None], total: int) -> str:
+    done = [trained for trained in there if trained is not None]
+    failed = sum(bool(trained.message) for trained in done)
     if not done:
         return ""
     again = f", {failed} of them failed (--retry goes on with them)" if failed else ""
@@ -159,7 +189,3 @@ def _there(done: dict[tuple[str, int], Trained], total: int) -> str:
 
 def _say(console: Console, line: str) -> None:
     console.print(escape(line), highlight=False, soft_wrap=True)
-
-
-def _set_state(folder: Path, state: str, done: int, total: int) -> None:
-    write_json(folder / "progress.json", {"state": state, "done": done, "total": total})

@@ -1,7 +1,7 @@
 """The arms of a study with all their settings: what differs between them, and which are compared."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from qhybrid import catalog
@@ -24,6 +24,8 @@ class Arm:
     """All of its settings; those of a run add the seed."""
     changes: dict[str, Any]
     """Dotted key -> value that it lays over the experiment."""
+    tuning: dict[str, Any] = field(default_factory=dict)
+    """The same for settings that were tuned."""
 
     def with_seed(self, seed: int) -> ExperimentSpec:
         """The experiment of one of its runs."""

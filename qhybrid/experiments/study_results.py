@@ -13,6 +13,7 @@ from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.study_arms import BUDGET, Arm, Pair, differences, pairs, study_of
 from qhybrid.experiments.study_runs import SPLIT, Trained, epochs_of
+from qhybrid.experiments.study_spec import flat
 from qhybrid.experiments.study_tests import ALPHA, Labels, Probabilities, arm_statistics, compare_arms, correct
 from qhybrid.experiments.study_verdict import verdict
 
@@ -35,6 +36,7 @@ def study_results(
         InputError: The runs are of different images, or a file is damaged.
     """
     study = study_of(spec)
+    tuned = flat(study.tuning)
     data = _common_data(trained)
     labels, predicted = _predictions(trained, "head")
     described = [
@@ -63,7 +65,7 @@ def study_results(
             {
                 "arm": pair.arm,
                 "against": pair.against,
-                "changed": sorted(changed),
+                "changed": sorted(key for key in changed if key not in tuned),
                 "seeds": common,
                 **compare_arms(labels, mine, theirs, margin=study.margin),
             }
@@ -87,7 +89,7 @@ def study_results(
         "confidence": CONFIDENCE,
         "settings_that_differ": differing,
         "budget": {key: getattr(first, key.partition(".")[2]) for key in BUDGET if key not in differing},
-        "unequal_budget": [key for key in BUDGET if key in differing],
+        "unequal_budget": [key for key in BUDGET if key in differing and key not in tuned],
         "arms": described,
         "comparisons": compared,
         "verdict": verdict(described, compared, study, n_samples=0 if labels is None else len(labels)),

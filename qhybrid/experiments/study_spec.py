@@ -10,6 +10,8 @@ from qhybrid.errors import did_you_mean
 Overrides = dict[str, Any]
 """Settings of one table of the experiment, such as `{"head": "linear"}` of `[model]`."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+TUNED = ("augment.", "model.", "train.")
+"""Tables whose settings can be tuned."""
 
 
 class ArmSpec(BaseModel):
@@ -54,6 +56,9 @@ class StudySpec(BaseModel):
     """Name of the arm that others are compared with; None: the first."""
     margin: float = Field(default=0.02, gt=0, lt=1)
     """Difference of a metric that would matter."""
+    tuning: dict[str, Overrides] = {}
+    """Lists of values of settings of `[augment]`, `[model]` or `[train]`. Every arm tries all combinations with the
+    first seed and keeps that with the lowest validation loss."""
     baselines: list[Literal["logistic"]] = []
     """`logistic`: logistic regression on the features of the reference, an arm of its own that takes no training."""
 
@@ -68,9 +73,12 @@ class StudySpec(BaseModel):
     def _arms_or_grid(self) -> "StudySpec":
         if bool(self.arms) == bool(self.grid):
             raise ValueError("a study has either [[study.arms]] or a [study.grid]")
-        for key, values in flat(self.grid).items():
-            if not isinstance(values, list) or len(values) < 2:
-                raise ValueError(f"study.grid.{key} must be a list of two values at least, not {values!r}")
+        for table, settings in (("grid", self.grid), ("tuning", self.tuning)):
+            for key, values in flat(settings).items():
+                if not isinstance(values, list) or len(values) < 2:
+                    raise ValueError(f"study.{table}.{key} must be a list of two values at least, not {values!r}")
+        if other := [key for key in flat(self.tuning) if not key.startswith(TUNED) or key == "train.seed"]:
+            raise ValueError(f"study.tuning.{other[0]} cannot be tuned; settings of augment, model, train can")
         names: dict[str, str] = {}
         for arm in self.all_arms:
             if slug(arm.name) in names:

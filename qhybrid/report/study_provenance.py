@@ -3,6 +3,7 @@
 from typing import Any
 
 from qhybrid.experiments.study import Study
+from qhybrid.experiments.study_tuning import tuning_in_words
 from qhybrid.report.page import Section, Table
 
 
@@ -21,6 +22,7 @@ def study_provenance(study: Study) -> Section:
         [
             "Every arm was trained with every seed on the same images. Intervals come from a bootstrap over seeds and "
             "images; claims of equivalence are two one-sided tests; p-values are corrected by Holm.",
+            *tuning_in_words(found),
             audit,
         ],
         tables=[_settings(found), _sizes(found), _made_of(study)],
