@@ -114,27 +114,42 @@ def augment(split: Split, spec: AugmentSpec, *, seed: int) -> Split | None:
     if spec.kind == "none" or not counts:
         return None
     generator = torch.Generator().manual_seed(seed)
-    labels, sources = [], []
+    sources = []
     for label, count in enumerate(counts):
         n_synthetic = synthetic_count(max(counts), count, spec.rho)
         if count and n_synthetic:
             members = torch.nonzero(split.labels == label)[:, 0]
             sources.append(members[torch.randint(count, (n_synthetic,), generator=generator)])
-            labels.append(torch.full((n_synthetic,), label, dtype=torch.int64))
     if not sources:
         return None
-    source = torch.cat(sources)
+    return vary(split, torch.cat(sources), spec, generator)
+
+
+def vary(split: Split, source: Tensor, spec: AugmentSpec, generator: torch.Generator) -> Split:
+    """Make one synthetic sample of each image that is given.
+
+    Args:
+        split: Where the images are.
+        source: (M,) indices of them, each as often as wanted.
+        spec: The augmentor; `none` takes the images as they are.
+        generator: Of all that is drawn.
+
+    Returns:
+        (M, C, image_size, image_size) float32 with the labels of their sources; ids as in `augment`.
+    """
     originals = _resized(split, source)
     if spec.kind == "diffusion":
         images, notes = _diffused(originals, spec, generator)
-    else:
+    elif spec.kind == "geometric":
         images, notes = _turned(originals, spec, generator)
+    else:
+        images, notes = originals, ["as it is"] * len(originals)
     width = max(3, len(str(len(source) - 1)))
     ids = tuple(
         f"synthetic/{number:0{width}}:source={split.ids[index]}:{note}"
         for number, (index, note) in enumerate(zip(source.tolist(), notes, strict=True))
     )
-    return Split(images, torch.cat(labels), ids, split.image_size)
+    return Split(images, split.labels[source], ids, split.image_size)
 
 
 def _resized(split: Split, indices: Tensor) -> Tensor:

@@ -41,6 +41,19 @@ class HybridClassifier(nn.Module):
         self.neck = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, feature_dim), nn.ReLU())
         self.head = head
 
+    def pooled_features(self, images: Tensor) -> Tensor:
+        """The last feature map of the CNN, averaged over the image.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, K), K channels.
+        """
+        normalised = (images - self.mean) / self.std
+        pooled: Tensor = self.neck[:2](self.cnn(normalised.contiguous(memory_format=torch.channels_last)))
+        return pooled
+
     def backbone_features(self, images: Tensor) -> Tensor:
         """What the head receives.
 
@@ -50,8 +63,7 @@ class HybridClassifier(nn.Module):
         Returns:
             (B, feature_dim), not negative.
         """
-        normalised = (images - self.mean) / self.std
-        features: Tensor = self.neck(self.cnn(normalised.contiguous(memory_format=torch.channels_last)))
+        features: Tensor = self.neck[2:](self.pooled_features(images))
         return features
 
     def forward(self, images: Tensor) -> Tensor:

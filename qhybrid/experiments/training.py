@@ -97,7 +97,7 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
     with claim(run):
         if not can_go_on(run):
             raise InputError(f"run {str(run.path)!r} cannot be resumed: {how_to_go_on(run)}")
-        dataset, _ = _load_data(run.spec, console)
+        dataset, _ = load_data(run.spec, console)
         if dataset.fingerprint() != run.data["fingerprint"]:
             raise InputError(f"run {str(run.path)!r}: the images of {dataset.name!r} have changed since it began")
         model = _build(run.spec, dataset, run.circuit)
@@ -110,7 +110,7 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
 def _prepare(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, HybridClassifier, list[str]]:
     """The images, the classifier with its first weights, and what leaks there were."""
     check_available(spec.train)
-    dataset, leaks = _load_data(spec, console)
+    dataset, leaks = load_data(spec, console)
     model = _build(spec, dataset, spec.model.circuit)
     _check_noise(spec, model)
     if model.head.layer is not None:
@@ -118,8 +118,12 @@ def _prepare(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, Hybr
     return dataset, model, leaks
 
 
-def _load_data(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, list[str]]:
-    """Load, audit, and drop leaks if asked to; says what leaks there were."""
+def load_data(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, list[str]]:
+    """Load the images of an experiment, audit them, and drop leaks if asked to.
+
+    Returns:
+        The images, and a sentence for each kind of leak, dropped or not.
+    """
     dataset = load_dataset(spec.data)
     report = audit(dataset, near=False)
     leaks = report.leak_sentences()
