@@ -41,10 +41,11 @@ class JobRow:
         circuit: Name of the circuit.
         settings: Options of the device; never credentials.
         layout: What turns the raw result into expectation values: primitive, observables and measurement bases; and
-            what the circuits cost on the machine (ISA reports).
+            what the circuits cost on the machine (ISA reports). Under `readout` the same of circuits that calibrate the
+            readout in this job, with their shots.
         digest: Of the circuit, the angles and the shots of the whole batch: equal for equal work.
-        circuits: Executions: rows of angles times measurement bases.
-        shots: Shots of each of them.
+        circuits: Rows of angles times measurement bases, and the circuits that calibrate the readout.
+        shots: Shots of each of them, but for the calibration.
         tag: The job's own, under which the service knows it.
         batch: Jobs that were cut from one batch of angles share it.
         part: Place of this job in its batch.
@@ -100,6 +101,15 @@ class JobRow:
     calibration_at_collect: str | None = None
     error: str | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def executions(self) -> int:
+        """Circuits times their shots."""
+        readout = self.layout.get("readout")
+        if readout is None:
+            return self.circuits * self.shots
+        n_readout = len(readout["bases"])
+        return (self.circuits - n_readout) * self.shots + n_readout * int(readout["shots"])
 
     @property
     def short(self) -> str:

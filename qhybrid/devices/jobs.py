@@ -23,8 +23,8 @@ from qhybrid.storage import write_bytes
 
 FOLDER_VARIABLE = "QHYBRID_DATA"
 """Environment variable that moves the ledger."""
-VERSION = 2
-"""Of the tables; `_MIGRATIONS[v]` turns version v into v + 1."""
+VERSION = 3
+"""Of the tables and of what is in them; `_MIGRATIONS[v]` turns version v into v + 1."""
 LOCK_SECONDS = 30.0
 """How long another process's transaction is waited for."""
 FULL = 2**20
@@ -44,6 +44,7 @@ CREATE INDEX jobs_of_batch ON jobs (batch, part);
 """
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection], object]] = {
     1: lambda database: database.execute("ALTER TABLE jobs ADD COLUMN request TEXT NOT NULL DEFAULT '{}'"),
+    2: lambda _: None,  # a layout may have circuits that calibrate the readout, which format 2 would not send
 }
 
 

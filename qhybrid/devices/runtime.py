@@ -1,7 +1,5 @@
 """Device `qiskit.remote`: IBM hardware through the V2 primitives of Qiskit Runtime, one job for a whole batch."""
 
-import io
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,15 +19,21 @@ from qhybrid.devices.base import (
     check_choice,
     check_shots,
 )
-from qhybrid.devices.job_row import JobRow, now
+from qhybrid.devices.job_row import JobRow
 from qhybrid.devices.jobs import Ledger
+from qhybrid.devices.runtime_batch import jobs_of_batch
 from qhybrid.devices.runtime_client import Client
 from qhybrid.devices.runtime_cost import REP_DELAY, RuntimeEstimate, check_budget
 from qhybrid.devices.runtime_jobs import Job, send
 from qhybrid.devices.runtime_messages import Progress
 from qhybrid.devices.runtime_options import check_options, check_positive
-from qhybrid.devices.runtime_program import MAX_EXECUTIONS, RuntimeProgram, digest_of, runtime_program
-from qhybrid.devices.runtime_pubs import ANGLES, CIRCUITS
+from qhybrid.devices.runtime_program import (
+    MAX_EXECUTIONS,
+    ReadoutCalibration,
+    RuntimeProgram,
+    digest_of,
+    runtime_program,
+)
 from qhybrid.errors import InputError, QHybridError
 
 __all__ = ["Job", "RuntimeDevice"]
@@ -180,20 +184,23 @@ class RuntimeDevice(MachineDevice):
         found = job.result(timeout=self.timeout, progress=self.progress)
         return Estimates(found.values.to(angles), found.stderr.to(angles))
 
-    def estimate(self, program: Program, n_rows: int, *, shots: int | None) -> RuntimeEstimate:
+    def estimate(
+        self, program: Program, n_rows: int, *, shots: int | None, readout: ReadoutCalibration | None = None
+    ) -> RuntimeEstimate:
         """What a batch would cost, asked of the machine as it is now.
 
         Args:
             program: From `prepare`.
             n_rows: Rows of angles.
             shots: For every row and measurement basis.
+            readout: Circuits beside it that measure the readout errors; None: none.
 
         Raises:
             InputError: Shots are not what a machine takes.
         """
-        shots = self._checked_shots(shots)
+        shots = self._checked_shots(shots, readout)
         queue = self.client.queue_length(self.client.backend(self.backend_name))
-        return replace(self._cost(program, n_rows, shots), queue=queue)
+        return replace(self._cost(program.compiled, n_rows, shots, readout), queue=queue)
 
     def submit(
         self,
@@ -206,6 +213,7 @@ class RuntimeDevice(MachineDevice):
         purpose: str = "",
         request: Mapping[str, Any] | None = None,
         resume: bool = False,
+        readout: ReadoutCalibration | None = None,
     ) -> Job:
         """Send a batch: into the ledger first, then to IBM, as one job unless its limits make more of it.
 
@@ -219,6 +227,7 @@ class RuntimeDevice(MachineDevice):
             request: What the result is to be turned into, for the ledger.
             resume: Take up a job of this run and purpose with the same circuit, angles, shots and settings, if there is
                 one that has not failed, instead of sending another.
+            readout: Circuits for the first job that measure the readout errors; the program's name must tell of them.
 
         Raises:
             InputError: Shots or angles are not what a machine takes, or the jobs would exceed the budget.
@@ -227,7 +236,7 @@ class RuntimeDevice(MachineDevice):
         """
         job = self.earlier(program, angles, shots=shots, run=run, purpose=purpose) if resume else None
         if job is None:
-            job = self._written(program, angles, shots, run, purpose, request or {})
+            job = self._written(program, angles, shots, readout, run=run, purpose=purpose, request=request or {})
         for row in job.rows:
             if row.state in ("prepared", "submitting"):
                 try:
@@ -253,92 +262,83 @@ class RuntimeDevice(MachineDevice):
             self.client.close(self.client.backend(self.backend_name), self.mode, self._session_id)
             self._session_id = None
 
-    def _checked_shots(self, shots: int | None) -> int:
+    def _checked_shots(self, shots: int | None, readout: ReadoutCalibration | None = None) -> int:
         if shots is None:
             raise InputError(f"{self.name}: a machine has no exact values; give shots, such as --shots 4096")
         check_shots(shots)
         backend = self.client.backend(self.backend_name)
         limit = min(MAX_EXECUTIONS, getattr(backend.configuration(), "max_shots", None) or MAX_EXECUTIONS)
-        if shots > limit:
-            raise InputError(f"{self.name}: shots = {shots}: {self.backend_name} takes at most {limit}")
+        given = {"shots": shots} if readout is None else {"shots": shots, "calibration_shots": readout.shots}
+        for option, number in given.items():
+            if number > limit:
+                raise InputError(f"{self.name}: {option} = {number}: {self.backend_name} takes at most {limit}")
         return shots
 
-    def _checked(self, program: Program, angles: Tensor, shots: int | None) -> tuple[NDArray[np.float64], int]:
+    def _checked(
+        self, program: Program, angles: Tensor, shots: int | None, readout: ReadoutCalibration | None = None
+    ) -> tuple[NDArray[np.float64], int]:
         rows = np.ascontiguousarray(angles.detach().double().cpu().numpy())
         if rows.ndim != 2 or rows.shape[1] != program.circuit.n_angles or not np.isfinite(rows).all():
             raise InputError(f"{self.name}: angles must be finite, of shape (B, {program.circuit.n_angles})")
-        return rows, self._checked_shots(shots)
+        return rows, self._checked_shots(shots, readout)
 
     def _digest(self, program: Program, rows: NDArray[np.float64], shots: int) -> str:
         return digest_of(program.circuit, rows, shots, {"backend": self.backend_name} | self._settings)
 
-    def _cost(self, program: Program, n_rows: int, shots: int) -> RuntimeEstimate:
-        compiled: RuntimeProgram = program.compiled
-        length = compiled.rows_a_job(shots)
+    def _cost(
+        self, compiled: RuntimeProgram, n_rows: int, shots: int, readout: ReadoutCalibration | None
+    ) -> RuntimeEstimate:
         backend = self.client.backend(self.backend_name)
         own = self._settings["options"].get("execution", {}).get("rep_delay")
         price, currency = self._price
+        executed = [(max(1, n_rows) * shots, each.report.seconds) for each in compiled.isa]
+        if readout is not None:
+            executed += [(readout.shots, each.report.seconds) for each in readout.program.isa]
+        weights, seconds = zip(*executed, strict=True)
         return RuntimeEstimate(
             machine=str(self.backend_name),
-            jobs=-(-n_rows // length),
-            circuits=n_rows * len(compiled.isa),
+            jobs=len(compiled.jobs_of(n_rows, shots, readout)),
+            circuits=n_rows * len(compiled.isa) + (0 if readout is None else readout.circuits),
             shots=shots,
-            circuit_seconds=float(np.mean([each.report.seconds for each in compiled.isa])),
+            circuit_seconds=float(np.average(seconds, weights=weights)),
             rep_delay=own or getattr(backend.configuration(), "default_rep_delay", None) or REP_DELAY,
             primitive=compiled.primitive,
             queue=None,
             price_per_second=price,
             currency=currency,
+            readout_circuits=0 if readout is None else readout.circuits,
+            readout_shots=0 if readout is None else readout.shots,
         )
 
     def _written(
-        self,
-        program: Program,
-        angles: Tensor,
-        shots: int | None,
-        run: str,
-        purpose: str,
-        request: Mapping[str, Any],
+        self, program: Program, angles: Tensor, shots: int | None, readout: ReadoutCalibration | None, **columns: Any
     ) -> Job:
         """The jobs of a batch in the ledger, none sent."""
-        rows, shots = self._checked(program, angles, shots)
+        rows, shots = self._checked(program, angles, shots, readout)
+        compiled: RuntimeProgram = program.compiled
+
+        def seconds(n_rows: int, readout: ReadoutCalibration | None) -> float:
+            return self._cost(compiled, n_rows, shots, readout).qpu_seconds
+
         if self.budget_seconds is not None:
             own = [row for row in self.ledger.find() if row.device == self.name]
-            check_budget(self.name, self.budget_seconds, self._cost(program, len(rows), shots).qpu_seconds, own)
-        digest = self._digest(program, rows, shots)
-        compiled: RuntimeProgram = program.compiled
-        length = compiled.rows_a_job(shots)
-        parts = [rows[start : start + length] for start in range(0, len(rows), length)]
-        batch, created = f"batch-{secrets.token_hex(8)}", now()
-        entries, files = [], {}
-        for index, part in enumerate(parts):
-            row = JobRow(
-                backend=str(self.backend_name),
-                circuit=program.circuit.name,
-                settings=self._settings,
-                layout=compiled.layout(len(part)),
-                digest=digest,
-                circuits=len(part) * len(compiled.isa),
-                shots=shots,
-                created=created,
-                batch=batch,
-                part=index,
-                parts=len(parts),
-                run=run,
-                purpose=purpose,
-                device=self.name,
-                estimate=self._cost(program, len(part), shots).qpu_seconds,
-                request=request,
-                session_id=self._session_id,
-                calibration_at_submit=compiled.calibration,
-            )
-            entries.append(row)
-            with io.BytesIO() as file:
-                np.savez(file, angles=part)
-                files[row.tag] = {CIRCUITS: compiled.qpy, ANGLES: file.getvalue()}
+            check_budget(self.name, self.budget_seconds, seconds(len(rows), readout), own)
+        entries, files = jobs_of_batch(
+            compiled,
+            rows,
+            shots,
+            readout,
+            seconds,
+            backend=str(self.backend_name),
+            settings=self._settings,
+            digest=self._digest(program, rows, shots),
+            device=self.name,
+            session_id=self._session_id,
+            **columns,
+        )
         self.ledger.add(entries, files)
-        n_circuits = sum(row.circuits for row in entries)
-        self.tracker.count(circuits=n_circuits, shots=shots)
+        self.tracker.count(circuits=sum(row.circuits for row in entries), shots=None)
+        self.tracker.shots += sum(row.executions for row in entries)
         self.tracker.jobs += len(entries) - 1
         return self._job(entries)
 

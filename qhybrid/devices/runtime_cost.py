@@ -23,9 +23,9 @@ class RuntimeEstimate:
     Args:
         machine: Its name.
         jobs: Jobs that the batch makes.
-        circuits: Rows of angles times measurement bases.
-        shots: Of each circuit.
-        circuit_seconds: Duration of one execution, readout included; the mean over the measurement bases.
+        circuits: Rows of angles times measurement bases, and those that calibrate the readout.
+        shots: Of each circuit, but for the calibration.
+        circuit_seconds: Duration of one execution, readout included; the mean over all of them.
         rep_delay: Seconds between two executions.
         primitive: `sampler` or `estimator`.
         queue: Jobs that wait for the machine now; None: it does not say.
@@ -43,12 +43,20 @@ class RuntimeEstimate:
     queue: int | None
     price_per_second: float | None
     currency: str
+    readout_circuits: int = 0
+    """Circuits that calibrate the readout."""
+    readout_shots: int = 0
+    """Of each of them."""
+
+    @property
+    def executions(self) -> int:
+        """Circuits times their shots."""
+        return (self.circuits - self.readout_circuits) * self.shots + self.readout_circuits * self.readout_shots
 
     @property
     def qpu_seconds(self) -> float:
         """By IBM's formula: an overhead for every job, and delay and duration of every execution."""
-        executions = self.circuits * self.shots
-        return self.jobs * SECONDS_PER_JOB + executions * (self.rep_delay + self.circuit_seconds)
+        return self.jobs * SECONDS_PER_JOB + self.executions * (self.rep_delay + self.circuit_seconds)
 
     @property
     def cost(self) -> float | None:
@@ -65,9 +73,10 @@ class RuntimeEstimate:
         return said if self.primitive == "sampler" else f"{said}, without what the estimator's mitigation adds"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, and `qpu_seconds`, `cost` and `assumptions`."""
+        """The fields by name, and `executions`, `qpu_seconds`, `cost` and `assumptions`."""
         return {
-            **vars(self), "qpu_seconds": self.qpu_seconds, "cost": self.cost, "assumptions": self.assumptions,
+            **vars(self), "executions": self.executions, "qpu_seconds": self.qpu_seconds, "cost": self.cost,
+            "assumptions": self.assumptions,
         }  # fmt: skip
 
 

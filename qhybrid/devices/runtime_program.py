@@ -1,6 +1,7 @@
 """A circuit as it is sent to a machine, how much of a batch fits into one job, and what makes two batches the same."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,14 +47,22 @@ class RuntimeProgram:
         """The circuit that was laid out."""
         return self.isa[0].circuit
 
-    def rows_a_job(self, shots: int) -> int:
-        """Rows of angles that fit into one job."""
+    def rows_a_job(self, shots: int, readout: "ReadoutCalibration | None" = None) -> int:
+        """Rows of angles that fit into one job, beside the calibration of the readout if there is one."""
         n_bases = len(self.isa)
         depth = max(1, *(each.isa.depth() for each in self.isa))
         columns = sum(max(1, len(each.isa.parameters)) for each in self.isa)
-        executions = MAX_EXECUTIONS // (shots * n_bases) if self.primitive == "sampler" else MAX_EXECUTIONS
-        payload = (MAX_PAYLOAD - 2 * len(self.qpy)) // (columns * BYTES_PER_ANGLE)
-        return int(max(1, min(executions, MAX_INSTRUCTIONS // (depth * n_bases), payload)))
+        taken = (0, 0, 0) if readout is None else (readout.executions, readout.instructions, len(readout.program.qpy))
+        executions = (MAX_EXECUTIONS - taken[0]) // (shots * n_bases) if self.primitive == "sampler" else MAX_EXECUTIONS
+        instructions = (MAX_INSTRUCTIONS - taken[1]) // (depth * n_bases)
+        payload = (MAX_PAYLOAD - 2 * (len(self.qpy) + taken[2])) // (columns * BYTES_PER_ANGLE)
+        return int(max(1, min(executions, instructions, payload)))
+
+    def jobs_of(self, n_rows: int, shots: int, readout: "ReadoutCalibration | None" = None) -> list[int]:
+        """Rows of angles in each of the jobs that a batch takes; the first has the calibration of the readout."""
+        first, length = self.rows_a_job(shots, readout), self.rows_a_job(shots)
+        starts = [0, *range(first, n_rows, length), n_rows]
+        return [end - start for start, end in itertools.pairwise(starts)] if n_rows else []
 
     def layout(self, n_rows: int) -> dict[str, Any]:
         """What turns the raw result of a job into expectation values, and what its circuits cost; as JSON."""
@@ -61,6 +70,38 @@ class RuntimeProgram:
             "measured": [[each.qubits[place] for place in each.measured.values()] for each in self.isa],
             "isa": [each.report.to_dict() for each in self.isa],
         }
+
+
+@dataclass(frozen=True, eq=False)
+class ReadoutCalibration:
+    """Circuits that measure readout errors, sent in the first job of a batch.
+
+    Args:
+        program: Without angles.
+        shots: Of each of its circuits.
+    """
+
+    program: RuntimeProgram
+    shots: int
+
+    @property
+    def circuits(self) -> int:
+        """Number of its circuits."""
+        return len(self.program.isa)
+
+    @property
+    def executions(self) -> int:
+        """Circuits times shots."""
+        return self.circuits * self.shots
+
+    @property
+    def instructions(self) -> int:
+        """Instructions on one qubit, over all its circuits."""
+        return int(sum(each.isa.depth() for each in self.program.isa))
+
+    def layout(self) -> dict[str, Any]:
+        """As `RuntimeProgram.layout`, with the shots."""
+        return self.program.layout(1) | {"shots": self.shots}
 
 
 def runtime_program(

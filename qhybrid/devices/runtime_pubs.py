@@ -15,8 +15,8 @@ from qhybrid.devices.runtime_results import bases_of
 from qhybrid.errors import InputError
 from qhybrid.storage import read_arrays
 
-CIRCUITS, ANGLES = "circuits.qpy", "angles.npz"
-"""Files of a job."""
+CIRCUITS, ANGLES, READOUT = "circuits.qpy", "angles.npz", "readout.qpy"
+"""Files of a job; the last one only where it calibrates the readout."""
 
 
 def packed(circuits: Sequence[QuantumCircuit]) -> bytes:
@@ -27,7 +27,7 @@ def packed(circuits: Sequence[QuantumCircuit]) -> bytes:
 
 
 def pubs(folder: Path, row: JobRow) -> list[Any]:
-    """The PUBs of a job from its files, one for each measurement basis.
+    """The PUBs of a job from its files: those that calibrate the readout, and one for each measurement basis.
 
     Args:
         folder: With the job's files.
@@ -36,14 +36,12 @@ def pubs(folder: Path, row: JobRow) -> list[Any]:
     Raises:
         InputError: A file is damaged.
     """
-    try:
-        with (folder / CIRCUITS).open("rb") as file:
-            circuits = qpy.load(file)
-    except Exception as error:  # qpy raises a dozen kinds for damaged files
-        raise InputError(f"{folder / CIRCUITS}: missing or damaged ({type(error).__name__})") from None
+    circuits = _circuits(folder / CIRCUITS)
     angles = angles_sent(folder)
     if row.layout["primitive"] == "sampler":
-        return [(circuit, _of(circuit, angles), row.shots) for circuit in circuits]
+        readout = row.layout.get("readout")
+        first = [(each, np.zeros((1, 0)), readout["shots"]) for each in _circuits(folder / READOUT)] if readout else []
+        return [*first, *((circuit, _of(circuit, angles), row.shots) for circuit in circuits)]
     return [
         (circuit, [[operator] for operator in _operators(circuit, row, index)], _of(circuit, angles))
         for index, circuit in enumerate(circuits)
@@ -57,6 +55,14 @@ def angles_sent(folder: Path) -> NDArray[np.float64]:
         InputError: The file is missing or damaged.
     """
     return read_arrays(folder / ANGLES, ("angles",))["angles"]
+
+
+def _circuits(path: Path) -> list[QuantumCircuit]:
+    try:
+        with path.open("rb") as file:
+            return list(qpy.load(file))
+    except Exception as error:  # qpy raises a dozen kinds for damaged files
+        raise InputError(f"{path}: missing or damaged ({type(error).__name__})") from None
 
 
 def _of(circuit: QuantumCircuit, angles: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from qhybrid.devices.base import Estimates
 from qhybrid.devices.job_row import JobRow
 from qhybrid.devices.jobs import Ledger, write
 from qhybrid.devices.runtime_client import Client
-from qhybrid.devices.runtime_results import estimates
+from qhybrid.devices.runtime_results import estimates, readout_estimates
 
 RESULT = "result.json"
 """File of a job with its raw result."""
@@ -29,6 +29,18 @@ def read_estimates(ledger: Ledger, client: Client, rows: Sequence[JobRow]) -> Es
     """
     parts = [estimates(_raw(ledger, client, row), row.layout, row.shots) for row in rows]
     return Estimates(torch.cat([each.values for each in parts]), torch.cat([each.stderr for each in parts]))
+
+
+def read_readout(ledger: Ledger, client: Client, rows: Sequence[JobRow]) -> Estimates | None:
+    """What the circuits that calibrated the readout gave, shape (1, M); None: none of these jobs has any.
+
+    Args:
+        ledger: As in `read_estimates`, and so on.
+        client: As in `read_estimates`.
+        rows: As in `read_estimates`.
+    """
+    own = next((row for row in rows if "readout" in row.layout), None)
+    return None if own is None else readout_estimates(_raw(ledger, client, own), own.layout)
 
 
 def _raw(ledger: Ledger, client: Client, row: JobRow) -> str:

@@ -46,11 +46,28 @@ def estimates(raw: str, layout: Mapping[str, Any], shots: int) -> Estimates:
     Raises:
         QHybridError: The result is not one of such a job.
     """
+    return _estimates(_decoded(raw, layout)[1], layout, shots)
+
+
+def readout_estimates(raw: str, layout: Mapping[str, Any]) -> Estimates:
+    """Expectation values of the circuits that calibrated the readout in a job.
+
+    Args:
+        raw: As the service sent it.
+        layout: From `layout_of`, with such circuits under `readout`.
+
+    Returns:
+        Shape (1, M), float64.
+    """
+    readout = layout["readout"]
+    return _estimates(_decoded(raw, layout)[0], readout, readout["shots"])
+
+
+def _estimates(results: Sequence[Any], layout: Mapping[str, Any], shots: int) -> Estimates:
     words = [PauliWord.parse(word, layout["n_qubits"]) for word in layout["observables"]]
     values = np.empty((layout["rows"], len(words)))
     errors = np.empty_like(values)
-    bases = bases_of(layout)
-    for basis, result in zip(bases, _decoded(raw, len(bases)), strict=True):
+    for basis, result in zip(bases_of(layout), results, strict=True):
         columns = list(basis.members)
         try:
             if layout["primitive"] == "sampler":
@@ -80,9 +97,8 @@ def counts(raw: str, layout: Mapping[str, Any]) -> list[tuple[MeasurementBasis, 
         For each measurement basis its counts, shape (B, 2**k), the first wire of `basis.wires` the most significant
         bit, as in `sampling.sample_expectations`.
     """
-    bases = bases_of(layout)
     found = []
-    for basis, result in zip(bases, _decoded(raw, len(bases)), strict=True):
+    for basis, result in zip(bases_of(layout), _decoded(raw, layout)[1], strict=True):
         k = len(basis.wires)
         bits = np.unpackbits(getattr(result.data, REGISTER).array, axis=-1)[..., ::-1][..., :k]  # (B, shots, k)
         outcomes = bits.astype(np.int64) @ (1 << np.arange(k)[::-1])
@@ -98,7 +114,10 @@ def bases_of(layout: Mapping[str, Any]) -> list[MeasurementBasis]:
     ]
 
 
-def _decoded(raw: str, n_pubs: int) -> Sequence[Any]:
+def _decoded(raw: str, layout: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The results of the circuits that calibrated the readout, and of the others."""
+    n_readout = len(layout["readout"]["bases"]) if "readout" in layout else 0
+    n_pubs = n_readout + len(layout["bases"])
     try:
         decoded = json.loads(raw, cls=RuntimeDecoder)
         results = list(decoded)
@@ -106,7 +125,7 @@ def _decoded(raw: str, n_pubs: int) -> Sequence[Any]:
         raise QHybridError(f"the result cannot be read: {type(error).__name__}") from None
     if len(results) != n_pubs:
         raise QHybridError(f"the result has {len(results)} parts; its job had {n_pubs}")
-    return results
+    return results[:n_readout], results[n_readout:]
 
 
 def _means(array: NDArray[np.uint8], basis: MeasurementBasis, words: Sequence[PauliWord]) -> NDArray[np.float64]:
