@@ -36,7 +36,8 @@ def test_statistics_are_over_seeds_and_over_samples() -> None:
         tests = [each["metrics"][metric] for each in found]
         assert [test["p_holm"] for test in tests] == pytest.approx(holm([test["p"] for test in tests]).tolist())
         assert tests[0]["verdict"] == "better"
-        assert tests[1]["verdict"] == "equivalent"
+        # Sixty equal predictions do not rule out that the accuracies differ by the margin (Tango).
+        assert tests[1]["verdict"] == {"auc": "equivalent", "accuracy": "undecided"}[metric]
         assert tests[0]["difference"] == pytest.approx(
             np.mean([classification_metrics(labels, a)[metric] for a in mine])
             - np.mean([classification_metrics(labels, b)[metric] for b in theirs])
@@ -45,6 +46,14 @@ def test_statistics_are_over_seeds_and_over_samples() -> None:
     alone = compare_arms(labels, mine[:1], theirs[:1], margin=0.02)
     assert alone["metrics"]["auc"]["over_seeds"] is None
     assert arm_statistics(labels, mine[:1])["auc"]["over_seeds"] is None
+
+
+def test_equal_predictions_are_shown_to_be_equivalent_by_enough_images() -> None:
+    for n, verdict_of_accuracy in ((60, "undecided"), (400, "equivalent")):
+        labels, mine, _ = made_up(1.0, n=n)
+        found = [compare_arms(labels, mine, mine, margin=0.02)]
+        correct(found)
+        assert found[0]["metrics"]["accuracy"]["verdict"] == verdict_of_accuracy
 
 
 def test_the_verdict_is_told_whichever_way_it_falls() -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qhybrid.experiments.study import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC"}
+PAIRED = ["arm", "against", *(column for name in METRICS.values() for column in (name, "p", "verdict"))]
 
 
 def study(
@@ -70,18 +71,26 @@ def _show(study: "Study") -> None:
     )
     if results["comparisons"]:
         options.print_table(
-            "differences, paired by seed and sample [95 %]; p corrected by Holm",
-            ["arm", "against", *(column for name in METRICS.values() for column in (name, "p", "verdict"))],
-            [
-                [each["arm"], each["against"], *(cell for metric in METRICS for cell in _test(each["metrics"][metric]))]
-                for each in results["comparisons"]
-            ],
+            "differences, paired by seed and sample [95 %]; p corrected by Holm", PAIRED, _pairs(results["comparisons"])
+        )
+    for each in results.get("devices") or ():
+        options.print_table(
+            f"on {each['label']}; against the same arm with exact values, and between arms there",
+            PAIRED,
+            _pairs([*each["losses"], *each["comparisons"]]),
         )
     console = options.console()
     for note in [*_notes(results), "", *results["verdict"]]:
         console.print(note, highlight=False, markup=False)
     for name, path in (("results", study.path / "study.json"), ("runs", study.path / "runs")):
         console.print(f"{name:8} {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _pairs(compared: Sequence[dict[str, Any]]) -> list[list[object]]:
+    return [
+        [each["arm"], each["against"], *(cell for metric in METRICS for cell in _test(each["metrics"][metric]))]
+        for each in compared
+    ]
 
 
 def _arm_row(arm: dict[str, Any]) -> list[object]:

@@ -12,8 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from qhybrid import catalog
 from qhybrid.data.spec import AugmentSpec, DataSpec
 from qhybrid.errors import InputError, did_you_mean
-from qhybrid.experiments.study_spec import StudySpec
-from qhybrid.noise_models.model import MAX_SCALE, PARTS
+from qhybrid.experiments.study_spec import Scale, StudySpec
+from qhybrid.noise_models.model import PARTS
 
 Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16"]
 Head = Literal["quantum", "quantum-separable", "quantum-frozen", "linear", "mlp", "quadratic"]
@@ -30,7 +30,6 @@ def _twice(value: Any) -> Any:
 
 
 Shots = Annotated[PositiveInt | None, BeforeValidator(_none_as_text)]
-Scale = Annotated[float, Field(ge=0, le=MAX_SCALE, allow_inf_nan=False)]
 
 
 class ModelSpec(BaseModel):

@@ -20,9 +20,11 @@ from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import claim
 from qhybrid.experiments.spec import ExperimentSpec, experiment_toml
 from qhybrid.experiments.study_arms import Arm, resolve_arms, study_hash, study_of
+from qhybrid.experiments.study_devices import conditions_of, device_results
 from qhybrid.experiments.study_results import study_results
 from qhybrid.experiments.study_runs import ArmTask, Trained, finished, train_arm
 from qhybrid.experiments.study_tuning import best, by_arm, candidates_of, settings_in_words, tuning_results
+from qhybrid.experiments.study_verdict import device_verdict
 from qhybrid.experiments.training import check
 from qhybrid.storage import read_json, write_json, write_text
 
@@ -70,6 +72,8 @@ def run_study(
     console = console or Console(stderr=True)
     study, arms = study_of(spec), resolve_arms(spec)
     candidates = candidates_of(spec, arms)
+    conditions_of(study)
+    executor = executor or Executor()
     folder = out / spec.name / study_hash(spec)
 
     def task(arm: Arm, seed: int) -> ArmTask:
@@ -88,7 +92,7 @@ def run_study(
         write_text(folder / "study.toml", experiment_toml(spec))
         total = len(tuning) + len(arms) * (len(study.seeds) - 1) if tuning else len(tasks)
         _say(console, f"{len(arms)} arms x {len(study.seeds)} seeds in {folder}" + _there(there, total))
-        progress = _Progress(folder, total, executor or Executor(), console)
+        progress = _Progress(folder, total, executor, console)
         trained: dict[str, list[Trained]] = {arm.name: [] for arm in arms}
         tried = by_arm(progress.train(tuning))
         if tuning:
@@ -100,7 +104,11 @@ def run_study(
             tasks = [task(arm, seed) for seed in study.seeds[1:] for arm in arms]
         for name, several in by_arm(progress.train(tasks)).items():
             trained[name] += several
-        results = study_results(spec, arms, trained, folder) | {
+        devices = device_results(study, trained, executor, console)
+        results = study_results(spec, arms, trained, folder)
+        results |= {
+            "devices": devices,
+            "verdict": [*results["verdict"], *device_verdict(devices)],
             "tuning": tuning_results(candidates, tried, arms, study.seeds[0]) if tuning else None,
             "versions": package_versions(),
             "git": git_commit(),

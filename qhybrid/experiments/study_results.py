@@ -38,7 +38,7 @@ def study_results(
     study = study_of(spec)
     tuned = flat(study.tuning)
     data = _common_data(trained)
-    labels, predicted = _predictions(trained, "head")
+    labels, predicted = predictions_of(trained, "head")
     described = [
         _described(arm, trained[arm.name], folder) | {"metrics": _statistics(labels, predicted[arm.name])}
         for arm in arms
@@ -47,7 +47,7 @@ def study_results(
     reference = study.reference_name
     if "logistic" in study.baselines:
         name = f"logistic on {reference} features"
-        _, fitted = _predictions({reference: trained[reference]}, "logistic")
+        _, fitted = predictions_of({reference: trained[reference]}, "logistic")
         predicted[name] = fitted[reference]
         described.append(
             _baseline(name, trained[reference], folder) | {"metrics": _statistics(labels, predicted[name])}
@@ -114,7 +114,7 @@ def _common_data(trained: Mapping[str, Sequence[Trained]]) -> dict[str, Any]:
     return found
 
 
-def _predictions(trained: Mapping[str, Sequence[Trained]], which: str) -> tuple[Labels | None, dict[str, Predicted]]:
+def predictions_of(trained: Mapping[str, Sequence[Trained]], which: str) -> tuple[Labels | None, dict[str, Predicted]]:
     """Labels (N,) of the test split, and what each arm predicts with each seed that is complete."""
     labels: Labels | None = None
     ids = np.array([])

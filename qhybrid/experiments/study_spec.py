@@ -3,13 +3,15 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from qhybrid.errors import did_you_mean
+from qhybrid.noise_models.model import MAX_SCALE
 
 Overrides = dict[str, Any]
 """Settings of one table of the experiment, such as `{"head": "linear"}` of `[model]`."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Scale = Annotated[float, Field(ge=0, le=MAX_SCALE, allow_inf_nan=False)]
 TUNED = ("augment.", "model.", "train.")
 """Tables whose settings can be tuned."""
 
@@ -41,6 +43,23 @@ class ArmSpec(BaseModel):
         return flat({table: getattr(self, table) for table in ("data", "augment", "model", "device", "train")})
 
 
+class DeviceGrid(BaseModel):
+    """Conditions under which every arm with a circuit is evaluated as well: all combinations of the lists."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    device: list[str] = Field(default=["qhybrid.density"], min_length=1)
+    """Names or paths of devices."""
+    noise: list[str] = Field(default=["none"], min_length=1)
+    """Names or paths of noise models, or `none`."""
+    noise_scale: list[Scale] = Field(default=[1.0], min_length=1)
+    """Factors on their rates."""
+    shots: list[PositiveInt | Literal["exact"]] = Field(default=["exact"], min_length=1)
+    """Of every circuit."""
+    mitigation: list[str] = []
+    """Ways to mitigate errors, such as `readout+zne`, or `none`."""
+
+
 class StudySpec(BaseModel):
     """Arms that are trained with the same seeds and compared with one of them."""
 
@@ -59,6 +78,8 @@ class StudySpec(BaseModel):
     tuning: dict[str, Overrides] = {}
     """Lists of values of settings of `[augment]`, `[model]` or `[train]`. Every arm tries all combinations with the
     first seed and keeps that with the lowest validation loss."""
+    devices: DeviceGrid | None = None
+    """Where every arm with a circuit is evaluated as well."""
     baselines: list[Literal["logistic"]] = []
     """`logistic`: logistic regression on the features of the reference, an arm of its own that takes no training."""
 

@@ -31,7 +31,7 @@ def verdict(
     seeds = len(study.seeds)
     over = f"{n_samples} test images and {seeds} seed{'s' if seeds > 1 else ''}"
     tests = [(each, metric, each["metrics"][metric]) for each in compared for metric in TESTED]
-    different = [test for test in tests if test[2]["verdict"].startswith(("better", "worse"))]
+    different = _different(compared)
     if compared and not different:
         of_what = (
             f"no arm differs from {compared[0]['against']!r}"
@@ -41,7 +41,7 @@ def verdict(
         said.append(
             f"On {over} {of_what} in accuracy or AUC at the 5 % level ({_many(len(compared))}, corrected by Holm)."
         )
-    for each, metric, test in sorted(different, key=lambda found: found[2]["p_holm"]):
+    for each, metric, test in different:
         better, other = (each["arm"], each["against"])[:: 1 if test["difference"] > 0 else -1]
         small = f", a difference smaller than {study.margin:g}" if test["verdict"].endswith("margin") else ""
         said.append(
@@ -60,6 +60,46 @@ def verdict(
                 f"(seed {failed[0]['seed']}: {failed[0]['message']})."
             )
     return said
+
+
+def device_verdict(devices: Sequence[dict[str, Any]]) -> list[str]:
+    """Say for each condition what it costs, and whether arms differ there.
+
+    Args:
+        devices: Of `study.json`, corrected.
+
+    Returns:
+        One or two sentences each.
+    """
+    said = []
+    for each in devices:
+        losses = _different(each["losses"])
+        for arm, metric, test in losses:
+            way = "loses" if test["difference"] < 0 else "gains"
+            said.append(
+                f"On {each['label']}, {arm['arm']!r} {way} {abs(test['difference']):.3f} in {WORDS[metric]} "
+                f"({_signed_range(test)}, p = {test['p_holm']:.2g} after Holm)."
+            )
+        if not losses:
+            low = min(arm["metrics"][metric]["interval"][0] for arm in each["losses"] for metric in TESTED)
+            said.append(
+                f"On {each['label']} no arm is shown to lose or gain accuracy or AUC; losses up to "
+                f"{max(-low, 0):.3f} are not excluded."
+            )
+        for arm, metric, test in _different(each["comparisons"]):
+            better, other = (arm["arm"], arm["against"])[:: 1 if test["difference"] > 0 else -1]
+            said.append(
+                f"There {better!r} is better than {other!r} by {abs(test['difference']):.3f} in {WORDS[metric]} "
+                f"({_signed_range(test)} for {arm['arm']!r}, p = {test['p_holm']:.2g} after Holm)."
+            )
+    return said
+
+
+def _different(compared: Sequence[dict[str, Any]]) -> list[Test]:
+    """What is shown to differ, the surest first."""
+    tests = [(each, metric, each["metrics"][metric]) for each in compared for metric in TESTED]
+    different = [test for test in tests if test[2]["verdict"].startswith(("better", "worse"))]
+    return sorted(different, key=lambda found: found[2]["p_holm"])
 
 
 def _not_different(tests: Sequence[Test], metric: str, margin: float) -> list[str]:

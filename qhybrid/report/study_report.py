@@ -22,8 +22,9 @@ from qhybrid.report.figures_arms import (
 from qhybrid.report.figures_comparison import Loss, forest_figure
 from qhybrid.report.figures_study import confusions_figure, rocs_figure
 from qhybrid.report.page import Kind, Page, Picture, Section, Statement, Table
+from qhybrid.report.study_devices_section import devices_section
 from qhybrid.report.study_provenance import study_provenance
-from qhybrid.report.words import FEW, p_value, signed, with_interval
+from qhybrid.report.words import FEW, p_value, signed_interval, with_interval
 from qhybrid.statistics import bootstrap_distributions, confusion_matrix, seeds_and_samples
 from qhybrid.storage import read_arrays
 
@@ -58,6 +59,7 @@ def study_page(study: Study) -> Page:
         sections=[
             *([_scores(found, arms, drawn, labels, predicted)] if drawn and labels is not None else []),
             *([_differences(found)] if found["comparisons"] else []),
+            *devices_section(found),
             _seeds(found),
             study_provenance(study),
         ],
@@ -150,8 +152,13 @@ def _cautions(found: dict[str, Any]) -> list[str]:
         kept = "dropped from training" if data.get("leaks_dropped") else "kept: scores may be too good"
         words.append(f"The audit found images in more than one split: {'; '.join(leaks)}; copies were {kept}.")
     words.append(
-        "No difference shown is not the same as shown to be equal; the verdict says which of the two it is. All arms "
-        "were tested with exact expectation values or as trained; what devices cost is in the reports of the runs."
+        "No difference shown is not the same as shown to be equal; the verdict says which of the two it is."
+        + (
+            ""
+            if found.get("devices")
+            else " All arms were tested with exact expectation values or as trained; what "
+            "devices cost is in the reports of the runs."
+        )
     )
     return words
 
@@ -247,7 +254,7 @@ def _differences(found: dict[str, Any]) -> Section:
                 each["metrics"][metric]["verdict"],
                 ", ".join(each["changed"]),
                 str(len(each["seeds"])),
-                _range(each["metrics"][metric]["difference"], each["metrics"][metric]["interval"]),
+                signed_interval(each["metrics"][metric]["difference"], each["metrics"][metric]["interval"]),
                 p_value(each["metrics"][metric]["p_holm"]),
                 p_value(each["metrics"][metric]["claims"]["non-inferior"]["p_holm"]),
             ]
@@ -309,7 +316,3 @@ def _seeds(found: dict[str, Any]) -> Section:
     )
     text = "All trainings are complete." if not failed else f"{failed} trainings are not complete and in no mean."
     return Section("seeds", "Every training", [text], folded=[table])
-
-
-def _range(value: float, interval: Sequence[float]) -> str:
-    return f"{signed(value)} [{signed(interval[0])}, {signed(interval[1])}]"

@@ -176,6 +176,11 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
+def signed_interval(value: float, interval: Sequence[float]) -> str:
+    """Such as `-.012 [-.030, +.004]`."""
+    return f"{signed(value)} [{signed(interval[0])}, {signed(interval[1])}]"
+
+
 def p_value(value: float) -> str:
     """A p-value."""
     return "< 0.001" if value < 0.001 else f"{value:.2g}"

@@ -1,0 +1,95 @@
+"""What devices do to the arms of a study, as a part of its report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from qhybrid.experiments.evaluation_table import METRIC_NAMES
+from qhybrid.experiments.study_tests import TESTED
+from qhybrid.report.figures_comparison import Loss, forest_figure
+from qhybrid.report.page import Picture, Section, Table
+from qhybrid.report.words import p_value, signed_interval, with_interval
+
+
+def devices_section(found: dict[str, Any]) -> list[Section]:
+    """Scores and losses on every device, and the arms compared there; nothing of a study without devices.
+
+    Args:
+        found: What `study.json` holds.
+    """
+    devices = found.get("devices") or []
+    if not devices:
+        return []
+    scores = Table(
+        f"Mean over seeds [95 %, other seeds and other images], n = {found['n_samples']}; every run with a draw of the "
+        "shots of its own.",
+        ["device", "arm", *[METRIC_NAMES[metric] for metric in TESTED]],
+        [
+            [
+                each["label"],
+                arm["name"],
+                *[
+                    with_interval(arm["metrics"][metric]["mean"], tuple(arm["metrics"][metric]["interval"]))
+                    for metric in TESTED
+                ],
+            ]
+            for each in devices
+            for arm in each["arms"]
+        ],
+        text_columns=2,
+    )
+    losses = _table("What the device costs: each arm there against itself with exact values.", devices, "losses")
+    between = _table("The arms compared on the device.", devices, "comparisons")
+    return [
+        Section(
+            "devices",
+            "On devices",
+            [
+                "Heads without a circuit are the same on every device. Losses are one family of tests, comparisons "
+                "another; each is corrected by Holm over all devices."
+            ],
+            tables=[scores, losses, between],
+            pictures=[_forest(found, devices, metric, losses) for metric in TESTED],
+        )
+    ]
+
+
+def _table(caption: str, devices: Sequence[dict[str, Any]], which: str) -> Table:
+    rows = [
+        [
+            each["label"],
+            f"{test['arm']} against {test['against']}",
+            METRIC_NAMES[metric],
+            test["metrics"][metric]["verdict"],
+            signed_interval(test["metrics"][metric]["difference"], test["metrics"][metric]["interval"]),
+            p_value(test["metrics"][metric]["p_holm"]),
+        ]
+        for each in devices
+        for test in each[which]
+        for metric in TESTED
+    ]
+    return Table(caption, ["device", "pair", "metric", "verdict", "difference [95 %]", "p, Holm"], rows, text_columns=4)
+
+
+def _forest(found: dict[str, Any], devices: Sequence[dict[str, Any]], metric: str, table: Table) -> Picture:
+    rows = [
+        Loss(
+            test["arm"],
+            each["label"],
+            test["metrics"][metric]["difference"],
+            tuple(test["metrics"][metric]["interval"]),
+            test["metrics"][metric]["claims"]["non-inferior"]["p_holm"] < found["alpha"],
+        )
+        for each in devices
+        for test in each["losses"]
+    ]
+    name = METRIC_NAMES[metric]
+    shown = sum(row.ruled_out for row in rows)
+    return Picture(
+        f"device-loss-{metric}",
+        f"What devices cost: {name}",
+        f"Left of the dashed line an arm loses more than {found['margin']:g}. Full dots: that is ruled out, after "
+        "correction.",
+        f"{len(rows)} conditions; a loss over {found['margin']:g} is ruled out in {shown} of them.",
+        forest_figure(rows, name, found["margin"]),
+        [table],
+    )
