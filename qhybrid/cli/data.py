@@ -10,7 +10,9 @@ from qhybrid.cli import options
 if TYPE_CHECKING:
     from qhybrid.data.audit import AuditReport
 
-app = typer.Typer(no_args_is_help=True, help="Look at data: contact sheets, and an audit for leaks.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look at data: contact sheets, an audit for leaks, the quality of augmentation."
+)
 
 Source = Annotated[str, typer.Argument(help="angiography, medmnist:PATH.npz, folder:PATH or dicom:PATH.")]
 Size = Annotated[int | None, typer.Option(help="Images are resized to this many pixels a side.")]
@@ -86,6 +88,56 @@ def audit(
         )
     for sentence in [*report.leak_sentences(), *report.corrupt]:
         print(sentence)
+
+
+@app.command()
+def quality(
+    source: Annotated[
+        str | None, typer.Argument(help="As for `audit`; without it the images that the run was trained on.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder whose settings and backbone are used; without it the newest.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="inception or backbone; without it Inception where its weights are at hand. No downloads."),
+    ] = None,
+    inception_weights: Annotated[
+        Path | None, typer.Option(help="torch-fidelity's file of Inception's weights.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Real images that are compared with: test or validation.")] = "test",
+    limit: Annotated[int, typer.Option(help="At most this many images of a class.")] = 100,
+    draws: Annotated[int, typer.Option(help="How often synthetic images are made anew.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic images.")] = 0,
+    image_size: Size = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure how near synthetic images come to real ones: FID, KID, and the time that one takes."""
+    from qhybrid.experiments.augmentation_quality import quality_of_run
+    from qhybrid.experiments.augmentation_table import COLUMNS, quality_findings, quality_notes, quality_rows
+    from qhybrid.experiments.image_quality import choose_features, feature_space
+    from qhybrid.experiments.runs import open_run
+    from qhybrid.experiments.spec import ExperimentSpec, override
+
+    which = choose_features(features, inception_weights)
+    trained = open_run(run) if run or source is None or which == "backbone" else None
+    spec = ExperimentSpec(name="data") if trained is None else trained.spec
+    given = options.overrides(settings, data__source=source, data__image_size=image_size)
+    found = quality_of_run(
+        override(spec, given),
+        feature_space(trained, which, inception_weights),
+        split=split,
+        limit=limit,
+        draws=draws,
+        seed=seed,
+    )
+    if as_json:
+        options.print_json(found)
+        return
+    options.print_table(f"{found['source']}: augmentation in {found['features']['name']}", COLUMNS, quality_rows(found))
+    for sentence in [*quality_findings(found), *quality_notes(found)]:
+        options.console().print(sentence, highlight=False, markup=False)
 
 
 def _findings(report: "AuditReport") -> list[tuple[str, object]]:

@@ -37,7 +37,7 @@ def build_backbone(name: Backbone, weights: str) -> tuple[nn.Module, int]:
     if weights == "imagenet":
         _fill(model, _download(name), f"torchvision weights of {name}", name)
     elif weights != "none":
-        _fill(model, _read_weights(Path(weights).expanduser()), weights, name)
+        _fill(model, read_weights(Path(weights).expanduser()), weights, name)
     cut, width = CUTS[name]
     return cut(model), width
 
@@ -91,9 +91,18 @@ def _download(name: Backbone) -> dict[str, Tensor]:
     return state
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, where: str = "model.weights") -> dict[str, Tensor]:
+    """Read a table of tensors, never running code that is in the file.
+
+    Args:
+        path: A .safetensors, .pth or .pt file.
+        where: The setting that names it, for the error.
+
+    Raises:
+        InputError: The file is missing, damaged, would need unpickling, or holds something else.
+    """
     if not path.is_file():
-        raise InputError(f"model.weights: file {str(path)!r} does not exist")
+        raise InputError(f"{where}: file {str(path)!r} does not exist")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

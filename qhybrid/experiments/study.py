@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from qhybrid.errors import InputError, Interrupted
+from qhybrid.experiments.augmentation_quality import study_augmentation
 from qhybrid.experiments.environment import command_line, git_commit, package_versions
 from qhybrid.experiments.executors import Executor
 from qhybrid.experiments.run_folder import Run
@@ -108,6 +109,7 @@ def run_study(
         results = study_results(spec, arms, trained, folder)
         results |= {
             "devices": devices,
+            "augmentation": study_augmentation(trained[study.reference_name], folder, console),
             "verdict": [*results["verdict"], *device_verdict(devices)],
             "tuning": tuning_results(candidates, tried, arms, study.seeds[0]) if tuning else None,
             "versions": package_versions(),

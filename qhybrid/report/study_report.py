@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS
 from qhybrid.experiments.evaluation_table import METRIC_NAMES
 from qhybrid.experiments.study import Study
+from qhybrid.report.augmentation_section import augmentation_section
 from qhybrid.report.figures_arms import (
     Arm,
     bars_figure,
@@ -60,6 +61,7 @@ def study_page(study: Study) -> Page:
             *([_scores(found, arms, drawn, labels, predicted)] if drawn and labels is not None else []),
             *([_differences(found)] if found["comparisons"] else []),
             *devices_section(found),
+            *augmentation_section(found),
             _seeds(found),
             study_provenance(study),
         ],

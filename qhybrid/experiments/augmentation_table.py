@@ -1,0 +1,90 @@
+"""The quality of augmentation in words and in a table, for the screen and for reports."""
+
+import math
+from typing import Any
+
+COLUMNS = ("images", "class", "FID ± std", "KID ± error", "KID above none ± error", "ms an image")
+SURE = 2.0
+"""Standard errors beyond which a difference is spoken of."""
+
+
+def quality_rows(found: dict[str, Any]) -> list[list[str]]:
+    """One row for each kind and class, and for each kind the mean over the classes; see `augmentation_quality`."""
+    rows = []
+    for each in found["kinds"]:
+        named = [*each["classes"].items(), ("mean of the classes", each["mean"])]
+        for number, (name, values) in enumerate(named):
+            fid, kid, excess = values["fid"], values["kid"], values["excess"]
+            rows.append(
+                [
+                    each["kind"] if number == 0 else "",
+                    name,
+                    _measured(fid["mean"], fid["std"]),
+                    _measured(kid["mean"], kid["stderr"]),
+                    "" if each["kind"] == "none" else _measured(excess["mean"], excess["stderr"], sign="+"),
+                    f"{1000 * each['seconds_per_image']:.3f}" if number == 0 else "",
+                ]
+            )
+    return rows
+
+
+def quality_findings(found: dict[str, Any]) -> list[str]:
+    """What each augmentor does to the distance from held-out images, in a sentence."""
+    sentences = []
+    for each in found["kinds"]:
+        excess = each["mean"]["excess"]
+        if each["kind"] == "none":
+            continue
+        if abs(excess["mean"]) <= SURE * excess["stderr"]:
+            said = "about as far from held-out images as training images are"
+        elif excess["mean"] > 0:
+            said = "further from held-out images than training images are"
+        else:
+            said = "nearer to held-out images than training images are"
+        difference = f"difference of KID {_measured(excess['mean'], excess['stderr'], sign='+')}"
+        sentences.append(f"Images of {each['kind']} augmentation are {said} ({difference}).")
+    return sentences
+
+
+def quality_notes(found: dict[str, Any]) -> list[str]:
+    """What was compared with what, in which features, and what the numbers cannot tell."""
+    features, n = found["features"], found["images_per_class"]
+    notes = [
+        f"{n} synthetic images of each class against {n} real ones of that class from the {found['split']} split, in "
+        f"the {features['width']} features of {features['name']}; lower is nearer. `none` is training images as they "
+        "are; all kinds have the same sources.",
+        f"FID: mean and standard deviation over {found['draws']} draws of the synthetic images. KID: with a standard "
+        "error over images. Time: with resizing, which is all that `none` does.",
+    ]
+    if any(count > n for count in found["held_out"].values()):
+        counts = ", ".join(f"{count} {name}" for name, count in found["held_out"].items())
+        notes.append(f"Of the held-out images ({counts}) {n} of each class were drawn with seed {found['seed']}.")
+    if n <= features["width"]:
+        notes.append(
+            "With fewer images than features FID is far too high, for every kind: compare it only within this table, "
+            "where the numbers of images are equal. KID has no such bias."
+        )
+    if features["trained_on_these"]:
+        notes.append(
+            "The network was trained on the images that synthetic ones are made of, and may see them as unlike unseen "
+            f"ones: `none` need not come out lowest.{_seen(found)}"
+        )
+    if found["copies_in_training"]:
+        notes.append(
+            f"{found['copies_in_training']} images of the {found['split']} split are in training as well, which "
+            "favours `none`; data.drop_leaks removes them there."
+        )
+    return notes
+
+
+def _seen(found: dict[str, Any]) -> str:
+    """Synthetic images that the network of the features was trained with."""
+    trained = found["features"]["trained_with"]
+    made = ", ".join(f"{count} {name}" for name, count in (trained or {"images": {}})["images"].items() if count)
+    return f" It was also trained with images by {trained['kind']} ({made}), and knows them." if made else ""
+
+
+def _measured(value: float, error: float, *, sign: str = "") -> str:
+    """A number with its error, of which two digits are told."""
+    digits = max(0, 1 - math.floor(math.log10(error))) if error > 0 else 3
+    return f"{value:{sign}.{digits}f} ± {error:.{digits}f}"
