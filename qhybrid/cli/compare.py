@@ -28,6 +28,13 @@ def compare(
             help="Ways to mitigate errors, separated by commas, + for both: none,readout,zne:richardson,readout+zne."
         ),
     ] = None,
+    adapt: Annotated[
+        str,
+        typer.Option(
+            help="What is fitted anew to the training split under each condition, separated by commas: none, head (the "
+            "last layer), rescale (the expectation values)."
+        ),
+    ] = "none",
     margin: Annotated[float, typer.Option(help="Loss of a metric that would matter.")] = 0.02,
     attribution: Annotated[
         bool, typer.Option(help="Take the noise apart: one part at a time, and all but one.")
@@ -44,7 +51,8 @@ def compare(
 ) -> None:
     """Compare a trained run over devices, noise and shots: what each condition costs the diagnosis, and why.
 
-    Every cell of the grid is computed once and kept in the run's folder; what was interrupted goes on.
+    Every cell of the grid is computed once and kept in the run's folder; what was interrupted goes on. A run that
+    differs from another one given only in the noise it was trained through is shown as a remedy of that one.
     """
     from qhybrid.experiments.executors import Executor
     from qhybrid.experiments.grid import grid
@@ -59,6 +67,7 @@ def compare(
         [None if word.lower() == "exact" else _number("--shots", word, int) for word in _words(shots)],
         repeats=repeats,
         mitigations=[None] if mitigation is None else [word.replace("+", ",") for word in _words(mitigation)],
+        adaptations=_words(adapt),
         layout_seeds=layout_seeds,
     )
     compared = compare_runs(
@@ -121,22 +130,7 @@ def _show(compared: "GridComparison") -> None:
             ],
         )
     if compared.recoveries:
-        options.print_table(
-            "what mitigation recovers (loss and RMS error, without -> with)",
-            ["noise", "shots", "mitigation", "RMS", "", "loss of AUC", "loss of accuracy", "shots, times"],
-            [
-                [
-                    each.noise if each.noise_scale == 1 else f"{each.noise} x{each.noise_scale:g}",
-                    each.shots or "exact",
-                    each.mitigation,
-                    f"{each.rms[0]:.3f} -> {each.rms[1]:.3f}",
-                    "worse" if each.worse else "",
-                    *(" -> ".join(_signed(loss) for loss in each.loss[metric]) for metric in ("auc", "accuracy")),
-                    "" if each.shots_factor is None else f"{each.shots_factor:.1f}",
-                ]
-                for each in compared.recoveries
-            ],
-        )
+        _show_recoveries(compared, devices=len(devices))
     if compared.thresholds:
         options.print_table(
             f"where a loss of {compared.margin:g} begins",
@@ -160,18 +154,53 @@ def _show(compared: "GridComparison") -> None:
     print(f"results  {compared.path}")
 
 
+def _show_recoveries(compared: "GridComparison", *, devices: int) -> None:
+    """Print what mitigation, adaptation and training through the noise win back, and what each costs, run by run."""
+    runs = list(dict.fromkeys(each.run for each in compared.recoveries))
+    for run in runs:
+        of_run = [each for each in compared.recoveries if each.run == run]
+        options.print_table(
+            f"what wins back how much{f', {Path(run).name}' if len(runs) > 1 else ''}: difference to the same without "
+            "it, on the same images (RMS: error of expectation values)",
+            ["noise", "shots", "what", "accuracy [95 %]", "p", "AUC [95 %]", "p", "RMS", "", "shots x", "shots once"],
+            [
+                [
+                    _noise(each.noise if devices == 1 else f"{each.device}, {each.noise or 'none'}", each.noise_scale),
+                    str(each.shots or "exact"),
+                    each.what,
+                    *_gain(each.gain["accuracy"]),
+                    *_gain(each.gain["auc"]),
+                    "" if each.rms is None else " -> ".join(f"{rms:.3f}".lstrip("0") for rms in each.rms),
+                    "worse" if each.worse_in else "",
+                    "" if each.shots_factor is None else f"{each.shots_factor:.1f}",
+                    "unknown" if each.shots_once is None else f"{each.shots_once:,}",
+                ]
+                for each in of_run
+            ],
+        )
+    for line in dict.fromkeys(each.caution for each in compared.recoveries):
+        if line is not None:
+            print(line)
+    print(
+        "worse: accuracy, AUC or expectation values, by chance or not (p: corrected by Holm over all of these rows);\n"
+        "shots once: for the fit, or for the training, which a simulator does without shots of a machine."
+    )
+    print()
+
+
 def _numbers(cell: dict[str, Any]) -> list[str]:
+    from qhybrid.experiments.adaptation_fits import DONE
+
     place, metrics = cell["cell"], cell["metrics"]
-    noise = place["noise"] or "none"
-    if place["noise_scale"] != 1:
-        noise += f" x{place['noise_scale']:g}"
+    noise = _noise(place["noise"], place["noise_scale"])
     if place["mitigation"] not in (None, "none"):
         noise += f", {place['mitigation'].replace(',', ' + ')}"
+    if place.get("adapt") is not None:
+        noise += f", {DONE[place['adapt']]}"
     row = [noise, str(place["shots"] or "exact")]
     for name in ("accuracy", "auc"):
         each = metrics[name]
-        low, high = (_signed(limit).replace("0.", ".") for limit in each["difference_interval"])
-        row += [f"{each['value']:.3f}", f"{_signed(each['difference'])} [{low}, {high}]", f"{each['p_holm']:.2g}"]
+        row += [f"{each['value']:.3f}", *_gain(each | {"interval": each["difference_interval"]})]
     slopes = [slope for slope in cell["signal"]["slope"] if slope is not None]
     return [
         *row,
@@ -179,6 +208,15 @@ def _numbers(cell: dict[str, Any]) -> list[str]:
         f"{cell['calibration']['ece']['value']:.3f}",
         f"{sum(slopes) / len(slopes):.2f}" if slopes else "",
     ]
+
+
+def _noise(noise: str | None, scale: float) -> str:
+    return (noise or "none") + ("" if scale == 1 else f" x{scale:g}")
+
+
+def _gain(test: dict[str, Any]) -> list[str]:
+    low, high = (_signed(limit).replace("0.", ".") for limit in test["interval"])
+    return [f"{_signed(test['difference'])} [{low}, {high}]", f"{test['p_holm']:.2g}"]
 
 
 def _signed(value: float) -> str:

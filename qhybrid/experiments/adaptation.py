@@ -2,15 +2,15 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from qhybrid.errors import InputError, did_you_mean
-from qhybrid.experiments.adaptation_fits import Fit, fit_head, fit_rescale
+from qhybrid.errors import InputError
+from qhybrid.experiments.adaptation_fits import FITTED_ON, Fit, Method, check_method, fit_head, fit_rescale
 from qhybrid.experiments.comparison import Comparison, compare
 from qhybrid.experiments.device_choice import DeviceOptions, describe_device, warn_of_lost_signal
 from qhybrid.experiments.evaluation import open_head
@@ -25,9 +25,6 @@ from qhybrid.experiments.split_predictions import (
     softmax,
 )
 from qhybrid.storage import write_bytes, write_json
-
-Method = Literal["head", "rescale"]
-FITTED_ON: dict[Method, tuple[str, ...]] = {"head": ("train", "validation"), "rescale": ("train",)}
 
 
 @dataclass(frozen=True)
@@ -111,15 +108,12 @@ def adapt(
         InputError: As in `evaluate`; or the run has a classical head, the device is exact and without noise, or the
             split is one that the method fits on.
     """
-    chosen = _checked_method(method)
-    if split in FITTED_ON[chosen]:
-        raise InputError(f"method {method!r} is fitted on {split!r}: evaluate it on another split, such as test")
+    chosen = check_method(method, split)
     if not run.spec.model.is_quantum:
         raise InputError(
             f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer: nothing to adapt"
         )
     stored, training = run.features(split), training_samples(run, limit, seed)
-    validation = run.features("validation") if chosen == "head" else None
     started = time.perf_counter()
     head = open_head(run, options, repeats=1, seed=seed)
     assert isinstance(head, QuantumHead)
@@ -139,11 +133,11 @@ def adapt(
         timings=prepared | timings, device=device, noise=noise,
     )  # fmt: skip
     started = time.perf_counter()
-    fit = _fit(chosen, run, head, training, validation)
+    fit = fit_on_device(chosen, run, head, training)
     timings |= {"fit": time.perf_counter() - started}
     n_training = len(training.labels)
     name = f"{chosen}-{name}{'' if limit is None else f'-limit{n_training}'}-seed{seed}"
-    after = _applied(fit, predictions)
+    after = fitted_predictions(fit, predictions)
     adapted = measure(
         run, f"{split}-adapted-{name}", head, after, split=split, seed=seed,
         timings=prepared | timings, device=describe_device(head.layer), noise=noise,
@@ -152,13 +146,6 @@ def adapt(
     adaptation = Adaptation(name, chosen, fit, n_training, noisy, adapted, gain)
     _write(run, adaptation)
     return adaptation
-
-
-def _checked_method(method: str) -> Method:
-    for known in get_args(Method):
-        if method == known:
-            return known  # type: ignore[no-any-return]
-    raise InputError(f"unknown method {method!r}; {did_you_mean(method, get_args(Method))}")
 
 
 def training_samples(run: Run, limit: int | None, seed: int) -> Features:
@@ -186,8 +173,16 @@ def training_samples(run: Run, limit: int | None, seed: int) -> Features:
 
 
 @torch.no_grad()
-def _fit(method: Method, run: Run, head: QuantumHead, training: Features, validation: Features | None) -> Fit:
-    """Run the features on the device in one batch, and fit."""
+def fit_on_device(method: Method, run: Run, head: QuantumHead, training: Features) -> Fit:
+    """Run the features that a method is fitted on, on the device in one batch, and fit.
+
+    Args:
+        method: `head` or `rescale`.
+        run: A complete run, whose validation split `head` also takes.
+        head: The run's head on the device.
+        training: From `training_samples`.
+    """
+    validation = run.features("validation") if method == "head" else None
     parts = [training, *([validation] if validation else [])]
     inputs = head.quantum_features(torch.from_numpy(np.concatenate([part.features for part in parts])))
     values = head.layer.estimate(inputs).values.double().numpy()
@@ -216,14 +211,18 @@ def class_weights(run: Run) -> NDArray[np.float64]:
     return np.array([1 + synthetic_count(counts.max(), count, spec.rho) / max(1, count) for count in counts.tolist()])
 
 
-def _applied(fit: Fit, predictions: Predictions) -> Predictions:
+def fitted_predictions(fit: Fit, predictions: Predictions) -> Predictions:
     """The predictions with the fit in place of the run's own last layer."""
-    logits = predictions.expectation_values @ fit.weight.T + fit.bias
-    after = replace(predictions, logits=logits, probabilities=softmax(torch.from_numpy(logits)))
-    if fit.factor is None or fit.offset is None:
-        return after
-    values = predictions.expectation_values * fit.factor + fit.offset
-    return replace(after, expectation_values=values, stderr=predictions.stderr * np.abs(fit.factor))
+    logits = fit.logits(predictions.expectation_values)
+    repeated = predictions.repeated_expectation_values
+    return replace(
+        predictions,
+        logits=logits,
+        probabilities=softmax(torch.from_numpy(logits)),
+        expectation_values=fit.rescaled(predictions.expectation_values),
+        stderr=predictions.stderr if fit.factor is None else predictions.stderr * np.abs(fit.factor),
+        repeated_expectation_values=None if repeated is None else fit.rescaled(repeated),
+    )
 
 
 def _write(run: Run, adaptation: Adaptation) -> None:

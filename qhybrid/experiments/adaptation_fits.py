@@ -1,14 +1,22 @@
 """Refit what follows a quantum layer, from expectation values alone: no quantum gradient, no new circuit."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qhybrid.errors import InputError, did_you_mean
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+Method = Literal["head", "rescale"]
+METHODS: tuple[Method, ...] = get_args(Method)
+FITTED_ON: dict[Method, tuple[str, ...]] = {"head": ("train", "validation"), "rescale": ("train",)}
+"""The splits that each method looks at."""
+DONE: dict[str, str] = {"head": "head refitted", "rescale": "values rescaled"}
+"""In words, what each method does."""
 INVERSE_STRENGTHS = tuple(10.0**exponent for exponent in range(-4, 5))
 """What is tried for scikit-learn's C, the strongest regularisation first."""
 CONSTANT = 1e-9
@@ -33,6 +41,32 @@ class Fit:
     factor: Floats | None
     offset: Floats | None
     numbers: dict[str, Any]
+
+    def logits(self, values: Floats) -> Floats:
+        """Logits (..., C) from noisy expectation values (..., M)."""
+        return values @ self.weight.T + self.bias
+
+    def rescaled(self, values: Floats) -> Floats:
+        """Expectation values (..., M) after the affine map; as they are where only the last layer is fitted."""
+        return values if self.factor is None or self.offset is None else values * self.factor + self.offset
+
+
+def check_method(method: str, split: str) -> Method:
+    """A method by its name, for the evaluation of a split.
+
+    Args:
+        method: `head` or `rescale`.
+        split: What is evaluated.
+
+    Raises:
+        InputError: There is no such method, or it is fitted on that split.
+    """
+    known = next((each for each in METHODS if each == method), None)
+    if known is None:
+        raise InputError(f"unknown method {method!r}; {did_you_mean(method, METHODS)}")
+    if split in FITTED_ON[known]:
+        raise InputError(f"method {method!r} is fitted on {split!r}: evaluate it on another split, such as test")
+    return known
 
 
 def fit_head(

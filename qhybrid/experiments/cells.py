@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from qhybrid.devices.spec import device_spec
 from qhybrid.errors import InputError
+from qhybrid.experiments.adaptation import fit_on_device, fitted_predictions, training_samples
+from qhybrid.experiments.adaptation_fits import FITTED_ON, Fit, check_method
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE
 from qhybrid.experiments.device_choice import chosen_noise, describe_device
 from qhybrid.experiments.environment import package_versions
 from qhybrid.experiments.grid import Cell
+from qhybrid.experiments.heads import QuantumHead
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.spec import DeviceChoice
-from qhybrid.experiments.split_predictions import Predictions, predict_split, probabilities_of, samples_of
+from qhybrid.experiments.split_predictions import Predictions, predict_split, probabilities_of, samples_of, softmax
 from qhybrid.statistics import (
     Equivalence,
     accuracy_equivalence_of_counts,
@@ -70,11 +74,17 @@ class CellTask:
             [_digest(run / name) for name in ("model.safetensors", f"features/{self.split}.npz", "config.toml")],
             cell.to_dict(),
             _device_file(cell.device),
-            _noise_fingerprint(cell.noise, cell.noise_scale, cell.noise_parts),
+            noise_fingerprint(cell.noise, cell.noise_scale, cell.noise_parts),
             [self.split, self.limit, self.seed, self.margin],
             [BOOTSTRAP_DRAWS, CONFIDENCE],
+            *([] if cell.adapt is None else [[_digest(run / f"features/{name}.npz") for name in self.fitted_on]]),
         ]
         return hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+    @property
+    def fitted_on(self) -> tuple[str, ...]:
+        """The splits that the adaptation looks at."""
+        return () if self.cell.adapt is None else FITTED_ON[check_method(self.cell.adapt, self.split)]
 
     @property
     def file(self) -> Path:
@@ -92,7 +102,7 @@ def compute_cell(task: CellTask) -> str:
         run = open_run(task.run)
         started = time.perf_counter()
         head = run.load_head(task.cell.choice, seed=task.seed)
-        if head.layer is None:
+        if not isinstance(head, QuantumHead):
             raise InputError(f"run {task.run!r} has a {run.spec.model.head} head: no device runs it")
         stored = samples_of(run, task.split, task.limit, seed=task.seed)
         prepared = time.perf_counter() - started
@@ -101,6 +111,11 @@ def compute_cell(task: CellTask) -> str:
         drawn = predictions.expectation_values[None] if values is None else values
         probabilities = np.stack([probabilities_of(head, each) for each in drawn])
         device = describe_device(head.layer)
+        adapted: dict[str, Any] = {}
+        if task.cell.adapt is not None:
+            fit, adapted["adaptation"] = _adapt(task, run, head)
+            probabilities = np.stack([softmax(torch.from_numpy(fit.logits(each))) for each in drawn])
+            drawn, predictions = fit.rescaled(drawn), fitted_predictions(fit, predictions)
         measured = _measure(task, run, predictions, drawn, probabilities)
         cost = {key: device["tracker"].get(key, 0) for key in ("circuits", "shots", "jobs", "transpilations")}
         arrays = {name: array for name, array in vars(predictions).items() if array is not None}
@@ -116,6 +131,7 @@ def compute_cell(task: CellTask) -> str:
                 "margin": task.margin,
                 "n_samples": len(stored.labels),
                 **measured,
+                **adapted,
                 "cost": cost | {"seconds": round(seconds["run"], 4), "prepare_seconds": round(prepared, 4)},
                 "device": device,
                 "versions": package_versions(),
@@ -127,6 +143,24 @@ def compute_cell(task: CellTask) -> str:
 def read_cell(task: CellTask) -> dict[str, Any]:
     """What `compute_cell` wrote, and where the run is now: it may have been moved since."""
     return read_json(task.file) | {"run": Path(task.run).resolve().as_posix()}
+
+
+def _adapt(task: CellTask, run: Run, head: QuantumHead) -> tuple[Fit, dict[str, Any]]:
+    """Fit under the condition, once for all repeats: on one draw of the shots of its own, after those of the split."""
+    method = check_method(str(task.cell.adapt), task.split)
+    training = training_samples(run, None, task.seed)
+    before, started = head.layer.device.tracker.to_dict(), time.perf_counter()
+    fit = fit_on_device(method, run, head, training)
+    spent = {name: count - before.get(name, 0) for name, count in head.layer.device.tracker.to_dict().items()}
+    return fit, {
+        "method": method,
+        "splits": list(task.fitted_on),
+        "samples": sum(len(run.features(split).labels) for split in task.fitted_on),
+        "circuits": spent["circuits"],
+        "shots": spent["shots"],
+        "seconds": round(time.perf_counter() - started, 4),
+        "fit": fit.numbers,
+    }
 
 
 def _measure(
@@ -224,7 +258,8 @@ def _digest_of(path: Path, changed: int) -> str:
 
 
 @cache
-def _noise_fingerprint(noise: str | None, scale: float, parts: tuple[str, ...] | None) -> str | None:
+def noise_fingerprint(noise: str | None, scale: float, parts: tuple[str, ...] | None) -> str | None:
+    """Hash of the rates of a noise model, scaled, of the parts that are on; None without one."""
     model = chosen_noise(
         DeviceChoice(noise=noise, noise_scale=scale, noise_parts=None if parts is None else list(parts))
     )

@@ -69,42 +69,6 @@ class Threshold:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """What a mitigation recovers, and what it costs.
-
-    Args:
-        run: The run.
-        device: The device.
-        noise: The noise model.
-        noise_scale: Its strength.
-        shots: Of every circuit; None: exact.
-        mitigation: What was done.
-        rms: Root mean square error of the expectation values without and with it.
-        loss: Metric -> its loss without and with it.
-        shots_factor: Shots with it over shots without, calibration included; None for exact values.
-    """
-
-    run: str
-    device: str
-    noise: str
-    noise_scale: float
-    shots: int | None
-    mitigation: str
-    rms: tuple[float, float]
-    loss: dict[str, tuple[float, float]]
-    shots_factor: float | None
-
-    @property
-    def worse(self) -> bool:
-        """Whether the expectation values are further off than without it."""
-        return self.rms[1] > self.rms[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields by name, and `worse`."""
-        return asdict(self) | {"worse": self.worse}
-
-
 def attributions(cells: Sequence[dict[str, Any]], parts: Sequence[dict[str, Any]]) -> list[Attribution]:
     """Take the losses apart: one part of the noise at a time, all but one, and the shots.
 
@@ -118,18 +82,20 @@ def attributions(cells: Sequence[dict[str, Any]], parts: Sequence[dict[str, Any]
     for (run, device, noise), group in _grouped(parts, "device", "noise"):
         by_parts = {_parts(each): each for each in group}
         whole = by_parts[None]
-        found.append(Attribution(run, device, noise, "all parts", _loss(whole), None, _rms(whole), None))
+        found.append(Attribution(run, device, noise, "all parts", loss_of(whole), None, rms_of(whole), None))
         for part in PARTS:
             alone, others = by_parts[part,], by_parts[tuple(other for other in PARTS if other != part)]
-            won = {metric: loss - _loss(others)[metric] for metric, loss in _loss(whole).items()}
-            found.append(Attribution(run, device, noise, part, _loss(alone), won, _rms(alone), _rms(others)))
+            won = {metric: loss - loss_of(others)[metric] for metric, loss in loss_of(whole).items()}
+            found.append(Attribution(run, device, noise, part, loss_of(alone), won, rms_of(alone), rms_of(others)))
         for cell in cells:
             place = cell["cell"]
             same = (cell["run"], place["device"], place["noise"]) == (run, device, noise)
             sampled = place["noise_scale"] == 1 and place["shots"] is not None
-            if same and sampled and place.get("mitigation") in (None, "none"):
-                added = {metric: loss - _loss(whole)[metric] for metric, loss in _loss(cell).items()}
-                found.append(Attribution(run, device, noise, f"shots {place['shots']}", added, None, _rms(cell), None))
+            if same and sampled and is_bare(cell):
+                added = {metric: loss - loss_of(whole)[metric] for metric, loss in loss_of(cell).items()}
+                found.append(
+                    Attribution(run, device, noise, f"shots {place['shots']}", added, None, rms_of(cell), None)
+                )
     return found
 
 
@@ -141,7 +107,7 @@ def thresholds(cells: Sequence[dict[str, Any]], margin: float) -> list[Threshold
         margin: Loss that matters.
     """
     found = []
-    plain = [each for each in cells if each["cell"].get("mitigation") in (None, "none")]
+    plain = [each for each in cells if is_bare(each)]
     for (run, device, noise, scale), group in _grouped(plain, "device", "noise", "noise_scale"):
         sampled = sorted((each for each in group if each["cell"]["shots"] is not None), key=_shots)
         for metric in METRICS if len(sampled) > 1 else ():
@@ -168,41 +134,6 @@ def thresholds(cells: Sequence[dict[str, Any]], margin: float) -> list[Threshold
             else:
                 says = f"the loss of {metric} passes {margin:g} at {crossed:.2g} times the noise"
             found.append(Threshold(run, device, noise, metric, "noise scale", shots, crossed, says))
-    return found
-
-
-def recoveries(cells: Sequence[dict[str, Any]]) -> list[Recovery]:
-    """Each mitigated cell beside the same one without.
-
-    Args:
-        cells: Of the grid.
-    """
-    fields = ("device", "noise", "noise_scale", "shots")
-    plain = {
-        (each["run"], *(each["cell"][field] for field in fields)): each
-        for each in cells
-        if each["cell"].get("mitigation") == "none"
-    }
-    found = []
-    for cell in cells:
-        place = cell["cell"]
-        before = plain.get((cell["run"], *(place[field] for field in fields)))
-        if before is None or place["mitigation"] == "none":
-            continue
-        shots = before["cost"]["shots"]
-        found.append(
-            Recovery(
-                run=cell["run"],
-                device=place["device"],
-                noise=place["noise"],
-                noise_scale=place["noise_scale"],
-                shots=place["shots"],
-                mitigation=place["mitigation"],
-                rms=(_rms(before), _rms(cell)),
-                loss={metric: (_loss(before)[metric], loss) for metric, loss in _loss(cell).items()},
-                shots_factor=cell["cost"]["shots"] / shots if shots else None,
-            )
-        )
     return found
 
 
@@ -237,10 +168,17 @@ def _shots(cell: dict[str, Any]) -> int:
     return int(cell["cell"]["shots"])
 
 
-def _loss(cell: dict[str, Any]) -> dict[str, float]:
+def is_bare(cell: dict[str, Any]) -> bool:
+    """Whether nothing is done about the errors of a cell: no mitigation, no adaptation."""
+    return cell["cell"].get("mitigation") in (None, "none") and cell["cell"].get("adapt") is None
+
+
+def loss_of(cell: dict[str, Any]) -> dict[str, float]:
+    """What a cell loses of each metric, to exact values without noise."""
     return {metric: -cell["metrics"][metric]["difference"] for metric in METRICS}
 
 
-def _rms(cell: dict[str, Any]) -> float:
+def rms_of(cell: dict[str, Any]) -> float:
+    """Root mean square error of the expectation values of a cell, over all observables."""
     squares = [each**2 for each in cell["signal"]["rmse"]]
     return float((sum(squares) / len(squares)) ** 0.5)

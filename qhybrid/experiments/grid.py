@@ -6,7 +6,8 @@ from functools import cache
 from itertools import product
 from typing import Any
 
-from qhybrid.errors import InputError, QHybridError
+from qhybrid.errors import InputError, QHybridError, did_you_mean
+from qhybrid.experiments.adaptation_fits import DONE, METHODS
 from qhybrid.experiments.spec import DeviceChoice
 from qhybrid.noise_models.model import PARTS
 
@@ -24,6 +25,7 @@ class Cell:
         repeats: Independent draws of the shots; 1 where nothing is drawn.
         layout_seeds: Transpiler seeds tried for the layout; None: the device's default.
         mitigation: How errors are mitigated, such as `readout,zne`; None: as the device's file says.
+        adapt: What is fitted anew under this condition, `head` or `rescale` (see `adaptation.adapt`); None: nothing.
     """
 
     device: str
@@ -34,6 +36,7 @@ class Cell:
     repeats: int = 1
     layout_seeds: int | None = None
     mitigation: str | None = None
+    adapt: str | None = None
 
     @property
     def label(self) -> str:
@@ -44,7 +47,9 @@ class Cell:
         if self.noise_parts is not None:
             noise += f" ({', '.join(self.noise_parts) or 'no part'})"
         mitigated = f", {self.mitigation.replace(',', ' + ')}" if self.mitigation not in (None, "none") else ""
-        return f"{self.device}, {noise}, {'exact' if self.shots is None else f'{self.shots} shots'}{mitigated}"
+        adapted = f", {DONE[self.adapt]}" if self.adapt is not None else ""
+        shots = "exact" if self.shots is None else f"{self.shots} shots"
+        return f"{self.device}, {noise}, {shots}{mitigated}{adapted}"
 
     @property
     def choice(self) -> DeviceChoice:
@@ -60,8 +65,9 @@ class Cell:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, and `label`."""
-        return asdict(self) | {"label": self.label}
+        """The fields by name, and `label`; `adapt` only where something is fitted anew."""
+        fields = asdict(self) | {"label": self.label}
+        return {name: value for name, value in fields.items() if name != "adapt" or value is not None}
 
 
 def grid(
@@ -72,6 +78,7 @@ def grid(
     *,
     repeats: int,
     mitigations: Sequence[str | None] = (None,),
+    adaptations: Sequence[str] = (),
     layout_seeds: int | None = None,
 ) -> tuple[list[Cell], list[str]]:
     """Every combination that a device can do, once.
@@ -85,17 +92,25 @@ def grid(
         shots: Of every circuit; None: exact.
         repeats: Draws of the shots.
         mitigations: Ways to mitigate errors; None: as the device's file says. Without noise there is nothing to do.
+        adaptations: `none`, `head`, `rescale`. Each condition is also there without any, which tells what they recover;
+            with exact values and no noise there is nothing to adapt to.
         layout_seeds: Transpiler seeds tried for each layout.
 
     Returns:
         The cells in order, and what was left out, with the reason.
 
     Raises:
-        InputError: Nothing is left.
+        InputError: There is no such adaptation, or nothing is left.
     """
+    for name in adaptations:
+        if name not in ("none", *METHODS):
+            raise InputError(f"unknown adaptation {name!r}; {did_you_mean(name, ('none', *METHODS))}")
+    methods = [None, *(name for name in adaptations if name != "none")]
     cells: dict[Cell, None] = {}
     left_out: dict[str, None] = {}
-    for device, noise, scale, n_shots, mitigation in product(devices, noises, scales, shots, mitigations):
+    for device, noise, scale, n_shots, mitigation, method in product(
+        devices, noises, scales, shots, mitigations, methods
+    ):
         way = mitigation if noise is not None or mitigation == "none" else mitigations[0]
         if (problem := _problem(device, noise, n_shots, way)) is not None:
             left_out[problem] = None
@@ -109,6 +124,7 @@ def grid(
                 repeats=1 if n_shots is None else repeats,
                 layout_seeds=layout_seeds,
                 mitigation=way,
+                adapt=None if noise is None and n_shots is None else method,
             )
         ] = None
     if not cells:

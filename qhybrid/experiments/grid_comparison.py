@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from qhybrid.errors import InputError
+from qhybrid.experiments.adaptation import training_samples
+from qhybrid.experiments.adaptation_fits import FITTED_ON, check_method
 from qhybrid.experiments.cells import CellTask, compute_cell, read_cell
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS
 from qhybrid.experiments.environment import command_line, git_commit
 from qhybrid.experiments.executors import Executor
-from qhybrid.experiments.findings import Attribution, Recovery, Threshold, attributions, recoveries, thresholds
+from qhybrid.experiments.findings import Attribution, Threshold, attributions, thresholds
+from qhybrid.experiments.gains import GainTask, compute_gain, read_gain
 from qhybrid.experiments.grid import Cell, parts_of
+from qhybrid.experiments.recoveries import Recovery, recoveries, recovery_pairs
 from qhybrid.experiments.run_folder import Run
 from qhybrid.statistics import holm
 from qhybrid.storage import write_json
@@ -96,14 +100,16 @@ def compare_runs(
         The comparison; it is written into the first run as `comparison/<hash>.json`.
 
     Raises:
-        InputError: A run has no quantum layer, the runs are of different data, or the margin is not positive.
+        InputError: A run has no quantum layer, the runs are of different data, the margin is not positive, or the
+            split is one that an adaptation is fitted on.
     """
-    _check(runs, split, margin)
+    _check(runs, cells, split, margin, seed)
     parts = parts_of(cells) if attribute else []
     asked = [CellTask(str(run.path), cell, split, limit, seed, margin) for run in runs for cell in [*cells, *parts]]
     tasks = list(dict.fromkeys(asked))
     todo = [task for task in tasks if not task.file.exists()]
-    _compute(todo, executor or Executor(), console or Console(stderr=True))
+    executor, console = executor or Executor(), console or Console(stderr=True)
+    _compute(compute_cell, todo, [task.cell.label for task in todo], executor, console)
     found = {task: read_cell(task) for task in tasks}
     of_grid, of_parts = set(cells), set(parts)
     measured = [found[task] for task in asked if task.cell in of_grid]
@@ -113,6 +119,10 @@ def compare_runs(
         tests = [cell["metrics"][metric] for cell in measured]
         for test, corrected in zip(tests, holm([test["p"] for test in tests]), strict=True):
             test["p_holm"] = float(corrected)
+    pairs = recovery_pairs(measured, runs)
+    gains = [GainTask(*pair.files, seed) for pair in pairs]
+    new = {task: pair.what for task, pair in zip(gains, pairs, strict=True) if not task.file.exists()}
+    _compute(compute_gain, list(new), list(new.values()), executor, console)
     name = hashlib.sha256(json.dumps([task.key for task in tasks]).encode()).hexdigest()[:12]
     comparison = GridComparison(
         path=runs[0].path / "comparison" / f"{name}.json",
@@ -120,7 +130,7 @@ def compare_runs(
         parts=apart,
         attributions=attributions(measured, apart),
         thresholds=thresholds(measured, margin),
-        recoveries=recoveries(measured),
+        recoveries=recoveries(pairs, [read_gain(task) for task in gains]),
         left_out=list(left_out),
         margin=margin,
         computed=len(todo),
@@ -129,7 +139,7 @@ def compare_runs(
     return comparison
 
 
-def _check(runs: Sequence[Run], split: str, margin: float) -> None:
+def _check(runs: Sequence[Run], cells: Sequence[Cell], split: str, margin: float, seed: int) -> None:
     if not 0 < margin < 1:
         raise InputError(f"margin = {margin:g}: a loss between 0 and 1 is needed")
     if not runs:
@@ -138,6 +148,10 @@ def _check(runs: Sequence[Run], split: str, margin: float) -> None:
         if not run.spec.model.is_quantum:
             raise InputError(f"run {str(run.path)!r} has a {run.spec.model.head} head: no device runs it")
         run.features(split)
+        for method in {cell.adapt for cell in cells if cell.adapt is not None}:
+            training_samples(run, None, seed)
+            for needed in FITTED_ON[check_method(method, split)]:
+                run.features(needed)
         if run.data["fingerprint"] != runs[0].data["fingerprint"]:
             raise InputError(
                 f"runs of different data cannot be compared: {str(runs[0].path)!r} ({runs[0].data['source']}) and "
@@ -145,15 +159,17 @@ def _check(runs: Sequence[Run], split: str, margin: float) -> None:
             )
 
 
-def _compute(tasks: Sequence[CellTask], executor: Executor, console: Console) -> None:
+def _compute(
+    function: Callable[[Any], str], tasks: Sequence[Any], labels: Sequence[str], executor: Executor, console: Console
+) -> None:
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     with bar:
         shown = bar.add_task("cells", total=len(tasks))
-        for number, _ in executor.run(compute_cell, tasks):
-            bar.update(shown, advance=1, description=tasks[number].cell.label)
+        for number, _ in executor.run(function, tasks):
+            bar.update(shown, advance=1, description=labels[number])
 
 
 def _once(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -110,9 +110,10 @@ def _costs(data: RunData) -> list[Table]:
     return [
         Table(
             "What each condition took to simulate.",
-            ["condition", "circuits", "shots", "seconds"],
+            ["condition", "circuits", "shots", "shots of the fit, once", "seconds"],
             [
                 [each.cell["cell"]["label"], *[f"{each.cell['cost'][key]:,}" for key in ("circuits", "shots")],
+                 f"{each.cell['adaptation']['shots']:,}" if "adaptation" in each.cell else "",
                  f"{each.cell['cost']['seconds']:.2f}"]
                 for each in data.conditions
             ],
@@ -137,7 +138,7 @@ def _thresholds(comparison: dict[str, Any]) -> list[Table]:
 
 def _forest(data: RunData, metric: str) -> Picture:
     name = METRIC_NAMES[metric]
-    shown = [each for each in data.conditions if each.cell["cell"]["noise_scale"] == 1]
+    shown = [each for each in data.conditions if each.cell["cell"]["noise_scale"] == 1 and not each.adapted]
     rows = []
     for each in shown:
         found = each.cell["metrics"][metric]

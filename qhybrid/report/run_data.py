@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid.errors import InputError
+from qhybrid.experiments.adaptation_fits import DONE
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE
+from qhybrid.experiments.findings import is_bare
 from qhybrid.experiments.run_folder import Run
 from qhybrid.statistics import (
     BootstrapDistribution,
@@ -44,18 +46,24 @@ class Condition:
 
     @property
     def noise(self) -> str:
-        """Name of the noise model with its strength and mitigation; `no noise`."""
+        """Name of the noise model with its strength, and what is done about it; `no noise`."""
         place = self.cell["cell"]
+        adaptation = f", {DONE[place['adapt']]}" if self.adapted else ""
         if place["noise"] is None:
-            return "no noise"
+            return f"no noise{adaptation}"
         scale = "" if place["noise_scale"] == 1 else f" x{place['noise_scale']:g}"
         mitigation = f", {place['mitigation'].replace(',', ' + ')}" if self.mitigated else ""
-        return f"{place['noise']}{scale}{mitigation}"
+        return f"{place['noise']}{scale}{mitigation}{adaptation}"
 
     @property
     def mitigated(self) -> bool:
         """Whether errors were mitigated."""
         return self.cell["cell"].get("mitigation") not in (None, "none")
+
+    @property
+    def adapted(self) -> bool:
+        """Whether something was fitted anew under the condition."""
+        return self.cell["cell"].get("adapt") is not None
 
     @property
     def shots(self) -> str:
@@ -183,12 +191,12 @@ class RunData:
 
     @property
     def plain(self) -> list[Condition]:
-        """Conditions without mitigation."""
-        return [each for each in self.conditions if not each.mitigated]
+        """Conditions without mitigation and adaptation."""
+        return [each for each in self.conditions if is_bare(each.cell)]
 
     @cached_property
     def usual(self) -> list[Condition]:
-        """Conditions at full noise and usual shots, one for each device and noise, nothing mitigated."""
+        """Conditions at full noise and usual shots, one for each device and noise, nothing done about it."""
         full = [each for each in self.plain if each.cell["cell"]["noise_scale"] == 1]
         sampled = [each.cell["cell"]["shots"] for each in full if each.cell["cell"]["shots"] is not None]
         nearest = min(sampled, key=lambda shots: abs(np.log(shots / USUAL_SHOTS)), default=None)
