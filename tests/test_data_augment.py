@@ -14,6 +14,7 @@ from qhybrid.data.augment import (
     noise_schedule,
     synthetic_count,
     transform_geometrically,
+    vary,
 )
 from qhybrid.data.dataset import Split
 from qhybrid.data.spec import AugmentSpec
@@ -138,6 +139,23 @@ def test_every_small_class_is_filled():
 @pytest.mark.parametrize(("counts", "values"), [((28, 10), {"kind": "none"}), ((10, 10), {}), ((28, 10), {"rho": 0.1})])
 def test_nothing_to_make_is_none(counts, values):
     assert augment(make_split(counts), AugmentSpec(**values), seed=0) is None
+
+
+def test_given_images_are_varied_each_once_and_none_takes_them_as_they_are():
+    split, source = make_split(), torch.tensor([30, 2, 2, 37])
+    made = {
+        kind: vary(split, source, AugmentSpec(kind=kind), torch.Generator().manual_seed(0))
+        for kind in ("none", "geometric", "diffusion")
+    }
+    assert torch.equal(made["none"].batch(), split.batch(source))
+    for each in made.values():
+        assert each.labels.tolist() == [1, 0, 0, 1]
+        assert [id_.split("source=")[1].partition(":")[0] for id_ in each.ids] == [split.ids[k] for k in source]
+    assert not torch.equal(made["geometric"].images[1], made["geometric"].images[2])
+    synthetic = augment(split, AugmentSpec(), seed=3)
+    generator = torch.Generator().manual_seed(3)
+    minority = 28 + torch.randint(10, (len(synthetic),), generator=generator)
+    assert torch.equal(vary(split, minority, AugmentSpec(), generator).images, synthetic.images)
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,4 +1,4 @@
-"""FID, KID and the networks they are taken in: equal to torchmetrics, right where the truth is known, never downloaded."""
+"""FID, KID and their networks: equal to torchmetrics, right where the truth is known, never downloaded."""
 
 import itertools
 import pickle

@@ -7,6 +7,9 @@ COLUMNS = ("images", "class", "FID ± std", "KID ± error", "KID above none ± e
 SURE = 2.0
 """Standard errors beyond which a difference is spoken of."""
 
+TINY = 1e-4
+"""Errors below it are written with an exponent."""
+
 
 def quality_rows(found: dict[str, Any]) -> list[list[str]]:
     """One row for each kind and class, and for each kind the mean over the classes; see `augmentation_quality`."""
@@ -86,5 +89,7 @@ def _seen(found: dict[str, Any]) -> str:
 
 def _measured(value: float, error: float, *, sign: str = "") -> str:
     """A number with its error, of which two digits are told."""
-    digits = max(0, 1 - math.floor(math.log10(error))) if error > 0 else 3
+    if error < TINY:
+        return f"{value:{sign}.2g} ± {error:.1g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:{sign}.{digits}f} ± {error:.{digits}f}"
