@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import runner
 from loopback import emulated, in_haste
 from mitigated_devices import batch, device, exact
-from small_run import small_run
 
 from qhybrid.circuits.spec import load_circuit
-from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.mitigation import MitigatedJobs, mitigated
 from qhybrid.devices.spec import load_device
 from qhybrid.emulator.running import RunningEmulator
@@ -51,22 +48,3 @@ def test_hardware_takes_one_job_for_all_factors_and_one_for_the_readout(
         f"readout of {' '.join(map(str, program.compiled.known.place))}",
     }
     opened.close()
-
-
-def test_what_mitigation_cannot_do_on_machines_is_refused_in_one_line(
-    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    in_haste(monkeypatch, tmp_path / "data")
-    run, command = small_run(tmp_path / "runs"), runner(monkeypatch, capfd, tmp_path)
-    file = tmp_path / "mine.toml"
-    file.write_text('driver = "runtime"\nshots = 100\n[options]\nlayout_seeds = 2\nmitigation = {zne = {}}\n')
-    machine = ("--device", str(file), "--backend", "ibm_fez")
-    for arguments, message in (
-        (("submit", str(run.path), *machine), "`qhybrid eval` sends that and waits"),
-        (("estimate", "angle_4q", *machine), "mitigation takes 3 times as many shots"),
-    ):
-        answer = command(*arguments)
-        assert answer.returncode == 2
-        assert "mitigates errors (zne:linear 1 3 5)" in " ".join(answer.stderr.split())
-        assert message in " ".join(answer.stderr.split())
-    assert not Ledger().find()

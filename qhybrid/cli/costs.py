@@ -8,28 +8,38 @@ if TYPE_CHECKING:
 
 
 def cost_lines(submission: "Submission", estimate: "RuntimeEstimate") -> list[str]:
-    """Say what would be sent where, what it would cost, and whether the result would survive."""
+    """Say what would be sent where, at what cost, with mitigation and without, and whether the result would survive."""
     queue = "" if estimate.queue is None else f", {_count(estimate.queue, 'job')} in its queue"
     calibrated = (submission.calibration or "")[:16]
     lines = {
         "machine": f"{estimate.machine}, {submission.report.n_qubits} of its qubits in use"
         f"{f', calibrated {calibrated}' if calibrated else ''}{queue}",
-        "job": f"{_count(estimate.jobs, 'job')}: {_count(estimate.circuits, 'circuit')}, {estimate.shots} shots each",
+        "job": f"{_count(estimate.jobs, 'job')}: {_circuits(submission, estimate)}",
         "QPU time": f"about {duration(estimate.qpu_seconds)}: {estimate.assumptions}",
-        "cost": _cost(estimate),
-        "signal": submission.verdict,
     }
+    if (plain := submission.estimate_unmitigated()) is not None:
+        lines["without"] = (
+            f"mitigation: {_count(plain.jobs, 'job')}, {_count(plain.circuits, 'circuit')}, {plain.executions} "
+            f"executions, about {duration(plain.qpu_seconds)}; {submission.mitigation} takes "
+            f"{estimate.qpu_seconds / plain.qpu_seconds:.1f} times as long"
+        )
+    lines |= {"cost": _cost(estimate), "signal": submission.verdict + _folded(submission)}
     return [f"{name:9} {text}" for name, text in lines.items()]
 
 
 def cost_dict(submission: "Submission", estimate: "RuntimeEstimate") -> dict[str, Any]:
     """The same for `--json`."""
+    plain = submission.estimate_unmitigated()
     return {
         "run": submission.run.path.as_posix(),
         "purpose": submission.purpose,
         "calibration": submission.calibration,
         **estimate.to_dict(),
+        "mitigation": submission.mitigation,
+        "noise_factors": list(submission.noise_factors),
+        "unmitigated": None if plain is None else plain.to_dict(),
         "isa": submission.report.to_dict(),
+        "folded": None if submission.folded_report is None else submission.folded_report.to_dict(),
         "verdict": submission.verdict,
     }
 
@@ -51,3 +61,25 @@ def _cost(estimate: "RuntimeEstimate") -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _circuits(submission: "Submission", estimate: "RuntimeEstimate") -> str:
+    """How many circuits with how many shots, and what they are for where that is not one thing."""
+    factors, main = submission.noise_factors, estimate.circuits - estimate.readout_circuits
+    said = _count(main, "circuit")
+    if len(factors) > 1:
+        said += f" ({main // len(factors)} at each of the noise factors {', '.join(map(str, factors))})"
+    said += f", {estimate.shots} shots each"
+    if estimate.readout_circuits:
+        said += f", and {estimate.readout_circuits} that calibrate the readout, {estimate.readout_shots} shots each"
+    return said if submission.mitigation is None else f"{said}; {estimate.executions} executions"
+
+
+def _folded(submission: "Submission") -> str:
+    """What is left of the signal where the noise is amplified most."""
+    from qhybrid.circuits.isa import percent
+
+    if (report := submission.folded_report) is None:
+        return ""
+    gates = f"{report.gates2q} {report.two_qubit_gate.upper()}"
+    return f"; at noise factor {submission.noise_factors[-1]} with {gates}: {percent(report.survival)}"

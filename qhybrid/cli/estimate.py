@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from qhybrid.circuits.circuit import Circuit
     from qhybrid.circuits.transpile import IsaCircuit
+    from qhybrid.devices.mitigation import MitigatedDevice
     from qhybrid.devices.runtime import RuntimeDevice
+    from qhybrid.experiments.device_choice import DeviceOptions
     from qhybrid.experiments.hardware import Submission
 
     LayOut = Callable[[Circuit], Sequence[IsaCircuit]]
@@ -33,20 +35,36 @@ def estimate(
         str | None, typer.Option(help="Device file of the machine, with its price; qiskit.remote without it.")
     ] = None,
     shots: options.Shots = None,
+    mitigation: options.Mitigation = None,
     split: Annotated[str, typer.Option(help="Of a run: train, validation or test.")] = "test",
     limit: options.Limit = None,
     layout_seeds: options.LayoutSeeds = None,
     as_json: options.Json = False,
 ) -> None:
     """Estimate gates, duration and success probability of circuits on a machine; of a run also jobs, time and cost."""
+    from qhybrid.devices.mitigation import MitigatedDevice
     from qhybrid.errors import InputError
 
     if noise is not None and backend is None and device is None:
+        if mitigation is not None:
+            raise InputError("--mitigation: a noise model sends no jobs; give the machine with --backend or --device")
         _on_noise_model(what, noise, layout_seeds, as_json)
     elif noise is None and (backend is not None or device is not None):
-        opened = _machine(device, backend, layout_seeds)
+        opened = _machine(device, backend, layout_seeds, mitigation)
         if what is not None and Path(what).expanduser().is_dir():
-            _submission(what, device, backend, shots, split, limit, layout_seeds, as_json)
+            asked: DeviceOptions = {
+                "device": device,
+                "backend": backend,
+                "shots": shots,
+                "mitigation": mitigation,
+                "layout_seeds": layout_seeds,
+            }
+            _submission(what, asked, split, limit, as_json)
+        elif isinstance(opened, MitigatedDevice):
+            raise InputError(
+                f"mitigation ({opened.mitigation.label}) is estimated for a run folder; --mitigation none estimates "
+                "circuits as they are"
+            )
         else:
             _on_machine(what, opened, as_json)
     else:
@@ -96,16 +114,7 @@ def _on_machine(what: str | None, device: "RuntimeDevice", as_json: bool) -> Non
     _print_rows(f"{name}: {n_qubits} qubits, calibrated {str(calibration)[:16]}", what, rows)
 
 
-def _submission(
-    what: str,
-    device: str | None,
-    backend: str | None,
-    shots: int | None,
-    split: str,
-    limit: int | None,
-    layout_seeds: int | None,
-    as_json: bool,
-) -> None:
+def _submission(what: str, asked: "DeviceOptions", split: str, limit: int | None, as_json: bool) -> None:
     """The evaluation of a run on a machine, and a step of its training there."""
     from qhybrid.cli.costs import cost_dict, cost_lines, duration
     from qhybrid.experiments.evaluation import open_head
@@ -113,8 +122,7 @@ def _submission(
     from qhybrid.experiments.runs import open_run
 
     run = open_run(what)
-    asked = {"device": device, "backend": backend, "shots": shots, "layout_seeds": layout_seeds}
-    head = open_head(run, asked, repeats=1, seed=0)  # type: ignore[arg-type]
+    head = open_head(run, asked, repeats=1, seed=0)
     submission = Submission.of(run, head, split=split, limit=limit, repeats=1, seed=0)
     whole, step = submission.estimate(), _training_step(submission)
     if as_json:
@@ -135,25 +143,22 @@ def _training_step(submission: "Submission") -> Any:
     layer, run = submission.layer, submission.run
     columns = layer.program.circuit.columns_that_depend_on(features=True, weights=True)
     rows = rows_per_sample(layer.program, columns, layer.diff_method) * run.spec.train.batch_size
-    return submission.device.estimate(layer.program, rows, shots=layer.shots)
+    return submission.estimate_rows(rows)
 
 
-def _machine(device: str | None, backend: str | None, layout_seeds: int | None) -> "RuntimeDevice":
+def _machine(
+    device: str | None, backend: str | None, layout_seeds: int | None, mitigation: str | None
+) -> "RuntimeDevice | MitigatedDevice":
     from qhybrid.devices.mitigation import MitigatedDevice
     from qhybrid.devices.runtime import RuntimeDevice
     from qhybrid.devices.spec import load_device
     from qhybrid.errors import InputError
     from qhybrid.experiments.device_choice import HARDWARE_DEVICE
 
-    opened = load_device(device or HARDWARE_DEVICE, backend=backend, layout_seeds=layout_seeds)
-    if isinstance(opened, MitigatedDevice):
-        raise InputError(
-            f"{device} mitigates errors ({opened.mitigation.label}), which is not estimated; without the option "
-            f"`mitigation` it is, and mitigation takes {len(opened.mitigation.factors)} times as many shots as that"
-        )
-    if not isinstance(opened, RuntimeDevice):
-        raise InputError(f"{device} is no machine of IBM: give --noise NAME, or a device file with the driver runtime")
-    return opened
+    opened = load_device(device or HARDWARE_DEVICE, backend=backend, layout_seeds=layout_seeds, mitigation=mitigation)
+    if isinstance(opened.device if isinstance(opened, MitigatedDevice) else opened, RuntimeDevice):
+        return opened  # type: ignore[return-value]
+    raise InputError(f"{device} is no machine of IBM: give --noise NAME, or a device file with the driver runtime")
 
 
 def _rows(what: str | None, lay_out: "LayOut", machine: str) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ def submit(
     backend: options.Backend = None,
     device: options.Device = None,
     shots: options.Shots = None,
+    mitigation: options.Mitigation = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     limit: options.Limit = None,
     repeats: Annotated[int, typer.Option(help="Independent draws of the shots, all in one job.")] = 1,
@@ -42,7 +43,8 @@ def submit(
 
     from qhybrid.errors import InputError
     from qhybrid.experiments.evaluation import open_head
-    from qhybrid.experiments.hardware import Submission, was_sent
+    from qhybrid.experiments.hardware import Submission
+    from qhybrid.experiments.job_records import was_sent
     from qhybrid.experiments.runs import open_run
 
     if backend is None and device is None:
@@ -50,7 +52,13 @@ def submit(
     opened = open_run(run, root=runs)
     head = open_head(
         opened,
-        {"device": device, "backend": backend, "shots": shots, "layout_seeds": layout_seeds},
+        {
+            "device": device,
+            "backend": backend,
+            "shots": shots,
+            "mitigation": mitigation,
+            "layout_seeds": layout_seeds,
+        },
         repeats=repeats,
         seed=seed,
     )

@@ -1,7 +1,7 @@
 """Any device with error mitigation round it: readout mitigation, extrapolation to zero noise, or both.
 
 A mitigated device is used like the device itself. What a batch takes goes to the device in one call, that is one job
-of a machine; the calibration of the readout is one more.
+of a machine; the calibration of the readout is one more, or part of the same job where that is submitted.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.devices.base import Device, Estimates, MachineDevice, NoisyDevice, Program, check_shots
+from qhybrid.devices.mitigation_combine import RECIPE, recipe
 from qhybrid.devices.mitigation_program import Cost, MitigatedProgram, Run, mitigated_program, rescaled
 from qhybrid.devices.mitigation_readout import mthree_solver
 from qhybrid.devices.mitigation_spec import Mitigation, parse_mitigation
@@ -20,6 +21,9 @@ from qhybrid.errors import InputError
 
 if TYPE_CHECKING:
     from qhybrid.circuits.transpile import IsaCircuit
+    from qhybrid.devices.runtime import Job
+    from qhybrid.devices.runtime_cost import RuntimeEstimate
+    from qhybrid.devices.runtime_program import ReadoutCalibration
 
 __all__ = ["Cost", "MitigatedDevice", "Mitigation", "Run", "mitigated", "parse_mitigation"]
 
@@ -103,12 +107,7 @@ class MitigatedDevice(Device):
     def remark(self, program: Program) -> str | None:
         """What must be said of the results so far; None: nothing."""
         compiled: MitigatedProgram = program.compiled
-        if not compiled.tally.failed:
-            return None
-        return (
-            f"exponential extrapolation did not fit {compiled.tally.failed} of {compiled.tally.values} values (lost in "
-            "noise, of both signs, or beyond 1): linear there"
-        )
+        return compiled.tally.remark
 
 
 class MitigatedMachine(MitigatedDevice, MachineDevice):
@@ -173,6 +172,66 @@ class MitigatedJobs(MitigatedMachine):
     def progress(self, progress: Any) -> None:
         self.device.progress = progress
 
+    def estimate(
+        self, program: Program, n_rows: int, *, shots: int | None, calibrated: bool = False
+    ) -> "RuntimeEstimate":
+        """What a batch would cost (see `RuntimeDevice.estimate`).
+
+        Args:
+            program: From `prepare`.
+            n_rows: Rows of angles.
+            shots: For every row, measurement basis and multiple of the noise.
+            calibrated: The readout is known from an earlier batch.
+        """
+        compiled: MitigatedProgram = program.compiled
+        readout = None if calibrated else _readout(compiled)
+        estimate: RuntimeEstimate = self.device.estimate(compiled.main, n_rows, shots=shots, readout=readout)
+        return estimate
+
+    def estimate_unmitigated(self, program: Program, n_rows: int, *, shots: int | None) -> "RuntimeEstimate":
+        """What the same batch would cost without mitigation."""
+        plain = self.device.program_of(self.isa_circuits(program))
+        estimate: RuntimeEstimate = self.device.estimate(plain, n_rows, shots=shots)
+        return estimate
+
+    def submit(
+        self,
+        program: Program,
+        angles: Tensor,
+        *,
+        shots: int | None,
+        run: str = "",
+        purpose: str = "",
+        request: Mapping[str, Any] | None = None,
+        resume: bool = False,
+    ) -> "Job":
+        """Send a batch with the calibration of its readout, as one job unless the machine's limits make more of it.
+
+        The arguments are those of `RuntimeDevice.submit`; how the results are combined is added to the request.
+
+        Returns:
+            The job. Its result has all words at all multiples of the noise, of which `mitigation_combine.combine_jobs`
+            makes the estimates.
+        """
+        compiled: MitigatedProgram = program.compiled
+        how = recipe(compiled.mitigation, compiled.circuit, compiled.readings)
+        job: Job = self.device.submit(
+            compiled.main,
+            angles,
+            shots=shots,
+            run=run,
+            purpose=purpose,
+            request={**(request or {}), RECIPE: how},
+            resume=resume,
+            readout=_readout(compiled),
+        )
+        return job
+
+    def earlier(self, program: Program, angles: Tensor, *, shots: int | None, run: str, purpose: str) -> "Job | None":
+        """What `submit` with `resume` would take up (see `RuntimeDevice.earlier`)."""
+        job: Job | None = self.device.earlier(program.compiled.main, angles, shots=shots, run=run, purpose=purpose)
+        return job
+
     def close(self) -> None:
         """Close the session or batch."""
         self.device.close()
@@ -196,6 +255,14 @@ def mitigated(device: Device, mitigation: str | Mapping[str, Any] | Mitigation |
     if isinstance(device, MachineDevice):
         return MitigatedJobs(device, chosen) if hasattr(device, "run_name") else MitigatedMachine(device, chosen)
     return MitigatedDevice(device, chosen)
+
+
+def _readout(program: MitigatedProgram) -> "ReadoutCalibration | None":
+    from qhybrid.devices.runtime_program import ReadoutCalibration
+
+    if program.calibration is None:
+        return None
+    return ReadoutCalibration(program.calibration.compiled, program.mitigation.calibration_shots)
 
 
 def _other(seed: int | None) -> int | None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from qhybrid.circuits.circuit import Circuit, Gate
 from qhybrid.circuits.observables import MeasurementBasis, PauliWord
 from qhybrid.devices.base import Device, Estimates, MachineDevice, NoisyDevice, Program
+from qhybrid.devices.mitigation_combine import Tally, calibrated, combine
 from qhybrid.devices.mitigation_readout import Confusion, WordReading
 from qhybrid.devices.mitigation_spec import Mitigation
-from qhybrid.devices.mitigation_zne import extrapolate
 from qhybrid.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,16 +53,6 @@ class Cost:
     def factor(self) -> float:
         """Shots per shot without mitigation."""
         return self.shots / self.unmitigated if self.unmitigated else float("nan")
-
-
-@dataclass
-class Tally:
-    """Extrapolations so far."""
-
-    values: int = 0
-    """Values that were extrapolated."""
-    failed: int = 0
-    """Those of them that no exponential fits."""
 
 
 @dataclass(eq=False)
@@ -112,50 +102,14 @@ class MitigatedProgram:
             shots: As given there.
 
         Returns:
-            Shape (B, M), float64. The standard errors hold the shot noise as the inversion and the extrapolation
-            amplify it, and that of the calibration, which all rows share. Values are not clipped to [-1, 1].
+            As of `mitigation_combine.combine`.
         """
-        confusion = self.known
-        if len(results) == 2:
-            confusion = self.calibrated(results[0])
-        read = results[-1].values.double()
-        corrected = []
-        start = 0
-        for _ in self.mitigation.factors:
-            parts = []
-            for reading in self.readings:
-                width = len(reading.words) - 1
-                parts.append(reading.correct(read[:, start : start + width], shots, confusion))
-                start += width
-            corrected.append(parts)
-        order = np.argsort([member for reading in self.readings for member in reading.basis.members])
-        values, variances, slopes = (
-            torch.stack([torch.cat([getattr(part, name) for part in parts], dim=1)[:, order] for parts in corrected])
-            for name in ("values", "variances", "slopes")
-        )
-        zne = self.mitigation.zne
-        if zne is None:
-            shared = slopes[0]
-            mitigated, variance = values[0], variances[0]
-        else:
-            found = extrapolate(zne.extrapolation, zne.factors, values, variances)
-            self.tally.failed += int(found.failed.sum())
-            self.tally.values += found.failed.numel()
-            mitigated = found.values
-            variance = (found.slopes.detach() ** 2 * variances).sum(dim=0)
-            shared = (found.slopes.detach()[..., None, None] * slopes).sum(dim=0)
-        if confusion is not None:
-            variance = variance + (shared**2 * torch.from_numpy(confusion.variances).to(shared)).sum(dim=(2, 3))
-        return Estimates(mitigated, variance.sqrt())
+        confusion = self.known if len(results) == 1 else self.calibrated(results[0])
+        return combine(self.mitigation, self.readings, results[-1].values, shots, confusion, self.tally)
 
     def calibrated(self, result: Estimates) -> Confusion:
         """The readout from the result of its calibration."""
-        values, errors = (
-            each.detach().double().cpu().numpy().reshape(2, -1) for each in (result.values, result.stderr)
-        )
-        qubits = list(dict.fromkeys(qubit for reading in self.readings for qubit in reading.qubits))
-        place = {qubit: index for index, qubit in enumerate(qubits)}
-        return Confusion(place, values[0], values[1], errors**2)
+        return calibrated(self.readings, result)
 
     def cost(self, n_rows: int, shots: int | None) -> Cost:
         """What a batch costs.

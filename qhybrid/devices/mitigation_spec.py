@@ -100,9 +100,9 @@ def parse_mitigation(given: "str | Mapping[str, Any] | Mitigation | None", where
     """Read what is asked.
 
     Args:
-        given: `readout`, `readout:mthree`, `zne`, `zne:richardson`, or two of them with a comma between, with further
-            settings behind, as in `readout:inverse model, zne:linear 1 3 5 global`; `none`; the keys of `Mitigation`;
-            None: nothing.
+        given: `readout`, `readout:mthree`, `zne`, `zne:richardson`, or two of them with a comma or a plus between,
+            with settings behind, as in `readout:inverse model, zne:linear 1 3 5 global`; `none`; the keys of
+            `Mitigation`; None: nothing.
         where: File or option that it comes from, for errors.
 
     Raises:
@@ -117,7 +117,7 @@ def parse_mitigation(given: "str | Mapping[str, Any] | Mitigation | None", where
     if not isinstance(given, str):
         raise InputError(f"{where}: {given!r} is no mitigation; write for example 'readout,zne'")
     values: dict[str, Any] = {}
-    for part in given.split(","):
+    for part in given.replace("+", ",").split(","):
         name, _, words = part.strip().partition(":")
         if name not in ("readout", "zne"):
             raise InputError(f"{where}: unknown mitigation {name!r}; {did_you_mean(name, ['readout', 'zne', 'none'])}")

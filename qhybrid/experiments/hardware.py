@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,22 @@ from qhybrid.circuits.isa import IsaReport, verdict, worst
 from qhybrid.devices.base import Device, Estimates
 from qhybrid.devices.job_row import OPEN, JobRow
 from qhybrid.devices.jobs import Ledger
-from qhybrid.devices.mitigation import MitigatedDevice
+from qhybrid.devices.mitigation import MitigatedJobs
+from qhybrid.devices.mitigation_combine import combine_jobs
+from qhybrid.devices.mitigation_program import MitigatedProgram
 from qhybrid.devices.runtime import Job, RuntimeDevice
 from qhybrid.devices.runtime_client import Client
 from qhybrid.devices.runtime_cost import RuntimeEstimate
-from qhybrid.devices.runtime_jobs import collect
+from qhybrid.devices.runtime_jobs import job_of
 from qhybrid.devices.runtime_messages import Progress
 from qhybrid.devices.runtime_program import RuntimeProgram
 from qhybrid.devices.runtime_pubs import angles_sent
+from qhybrid.devices.runtime_raw import read_readout
 from qhybrid.errors import InputError, Interrupted
+from qhybrid.experiments.device_choice import mitigation_label
 from qhybrid.experiments.heads import ClassifierHead
-from qhybrid.experiments.measurement import Evaluation, device_name, evaluation_name, measure
+from qhybrid.experiments.job_records import describe_jobs, elapsed, goes_on, name_of, was_sent
+from qhybrid.experiments.measurement import Evaluation, measure
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.spec import DeviceChoice
@@ -49,14 +53,14 @@ class Submission:
     Args:
         run: What is evaluated.
         layer: On the machine.
-        device: Its device.
+        device: Its device, with or without mitigation.
         angles: Of all samples, as often as there are repeats, (R * N, P).
         request: Split, limit, repeats and seed, for whoever collects the result.
     """
 
     run: Run
     layer: QuantumLayer
-    device: RuntimeDevice
+    device: RuntimeDevice | MitigatedJobs
     angles: Tensor
     request: dict[str, Any]
 
@@ -79,20 +83,14 @@ class Submission:
             InputError: The head has no quantum layer, or not on a machine.
         """
         layer = head.layer
-        if layer is not None and isinstance(layer.device, MitigatedDevice):
-            device = layer.device
-            raise InputError(
-                f"{device.name} mitigates errors ({device.mitigation.label}): `qhybrid eval` sends that and waits; "
-                "`qhybrid submit` sends jobs without mitigation"
-            )
-        if layer is None or not isinstance(layer.device, RuntimeDevice):
+        if layer is None or not is_machine(layer.device):
             what = f"its head is {run.spec.model.head!r}" if layer is None else f"{layer.device.name} is no machine"
             raise InputError(f"run {str(run.path)!r} cannot be sent: {what}; give --backend, such as ibm_fez")
         stored = samples_of(run, split, limit, seed=seed)
         with torch.no_grad():
             angles = layer.angles(head.quantum_features(torch.from_numpy(stored.features)))
         request = {"kind": EVALUATION, "split": split, "limit": limit, "repeats": repeats, "seed": seed}
-        return cls(run, layer, layer.device, angles.repeat(repeats, 1), request)
+        return cls(run, layer, layer.device, angles.repeat(repeats, 1), request)  # type: ignore[arg-type]
 
     @property
     def purpose(self) -> str:
@@ -109,8 +107,9 @@ class Submission:
     @property
     def calibration(self) -> str | None:
         """Date of the calibration that the layout was chosen for, ISO 8601."""
-        compiled: RuntimeProgram = self.layer.program.compiled
-        return compiled.calibration
+        compiled = self.layer.program.compiled
+        sent: RuntimeProgram = compiled.main.compiled if isinstance(compiled, MitigatedProgram) else compiled
+        return sent.calibration
 
     @property
     def report(self) -> IsaReport:
@@ -118,13 +117,44 @@ class Submission:
         return worst([isa.report for isa in self.device.isa_circuits(self.layer.program)])
 
     @property
+    def folded_report(self) -> IsaReport | None:
+        """The same at the largest multiple of the noise; None: circuits run as they are only."""
+        compiled = self.layer.program.compiled
+        if len(self.noise_factors) == 1:
+            return None
+        sent: RuntimeProgram = compiled.main.compiled
+        return worst([isa.report for isa in sent.isa[-len(compiled.readings) :]])
+
+    @property
     def verdict(self) -> str:
         """What that means for the result."""
         return verdict(self.report, self.layer.circuit.name, str(self.device.machine))
 
+    @property
+    def mitigation(self) -> str | None:
+        """What mitigation is asked for; None: none."""
+        return mitigation_label(self.layer)
+
+    @property
+    def noise_factors(self) -> tuple[int, ...]:
+        """Multiples of the noise at which every circuit runs."""
+        return self.device.mitigation.factors if isinstance(self.device, MitigatedJobs) else (1,)
+
     def estimate(self) -> RuntimeEstimate:
         """What it would cost."""
         return self.device.estimate(self.layer.program, len(self.angles), shots=self.layer.shots)
+
+    def estimate_unmitigated(self) -> RuntimeEstimate | None:
+        """What it would cost without mitigation; None: it has none."""
+        if not isinstance(self.device, MitigatedJobs):
+            return None
+        return self.device.estimate_unmitigated(self.layer.program, len(self.angles), shots=self.layer.shots)
+
+    def estimate_rows(self, n_rows: int) -> RuntimeEstimate:
+        """What other rows of angles would cost on the same machine, its readout known."""
+        if isinstance(self.device, MitigatedJobs):
+            return self.device.estimate(self.layer.program, n_rows, shots=self.layer.shots, calibrated=True)
+        return self.device.estimate(self.layer.program, n_rows, shots=self.layer.shots)
 
     def earlier(self) -> Job | None:
         """The job of the same evaluation that was sent before and has not failed; None: there is none."""
@@ -171,7 +201,7 @@ class Submission:
             Interrupted: Ctrl-C; the job goes on, and the message says how to collect it.
             QHybridError: As in `collect`.
         """
-        device = self.device
+        device: RuntimeDevice = self.device.device if isinstance(self.device, MitigatedJobs) else self.device
         with StatusLine(console) as status:
             return evaluate_job(
                 job.rows[0], device.ledger, client=device.client, run=self.run, timeout=device.timeout, progress=status
@@ -184,7 +214,7 @@ class Submission:
 
 def is_machine(device: Device) -> bool:
     """Whether a device keeps its jobs in the ledger."""
-    return isinstance(device, RuntimeDevice)
+    return isinstance(device.device if isinstance(device, MitigatedJobs) else device, RuntimeDevice)
 
 
 def evaluate_job(
@@ -216,11 +246,12 @@ def evaluate_job(
     """
     if row.request.get("kind") != EVALUATION:
         raise InputError(f"job {row.tag} is for {row.purpose or 'a program of yours'}: there are no metrics of it")
+    job = job_of(row, ledger, client)
     try:
-        estimates = collect(row, ledger, client=client, timeout=timeout, progress=progress)
+        found = job.result(timeout=timeout, progress=progress)
     except KeyboardInterrupt:
-        raise Interrupted(goes_on(ledger.find(batch=row.batch))) from None
-    rows = ledger.find(batch=row.batch)
+        raise Interrupted(goes_on(job.rows)) from None
+    rows = job.rows
     split, limit, repeats, seed = (row.request[key] for key in ("split", "limit", "repeats", "seed"))
     run = run or _run_of(row)
     stored = samples_of(run, split, limit, seed=seed)
@@ -229,16 +260,17 @@ def evaluate_job(
     with torch.no_grad():
         inputs = head.quantum_features(torch.from_numpy(stored.features))
     _check_unchanged(run, head.layer, inputs, rows, ledger, repeats)
+    estimates, remark = combine_jobs(rows, found, read_readout(ledger, job.client, rows))
     drawn = Estimates(*(each.reshape(repeats, len(stored.labels), -1) for each in (estimates.values, estimates.stderr)))
     evaluation = measure(
         run,
-        _name(row),
+        name_of(row),
         head,
         predictions_from(head, stored, drawn, exact_expectation_values(head.layer, inputs)),
         split=split,
         seed=seed,
-        timings={"run": _elapsed(rows)},
-        device=describe_jobs(rows),
+        timings={"run": elapsed(rows)},
+        device=describe_jobs(rows) | {"remark": remark},
         noise=None,
     )
     evaluation.write()
@@ -256,56 +288,7 @@ def is_open(row: JobRow, ledger: Ledger) -> bool:
         return True
     if row.state != "collected" or row.request.get("kind") != EVALUATION or not Path(row.run).is_dir():
         return False
-    return not (Path(row.run) / "results" / f"{_name(row)}.json").exists()
-
-
-def describe_jobs(rows: Sequence[JobRow]) -> dict[str, Any]:
-    """What a result from a machine says about it: the machine, its calibration, the jobs and what they cost."""
-    row = rows[0]
-    reports = [IsaReport(**{key: value for key, value in each.items() if key != "level"}) for each in row.layout["isa"]]
-    dates = {date for each in rows for date in (each.calibration_at_submit, each.calibration_at_collect) if date}
-    used = [each.usage for each in rows if each.usage is not None]
-    columns = ("tag", "job_id", "created", "submitted", "finished", "collected", "circuits", "estimate", "usage")
-    return {
-        "name": row.device,
-        "machine": row.backend,
-        "diff_method": None,
-        "shots": row.shots,
-        "noise": None,
-        "settings": dict(row.settings),
-        "isa": [report.to_dict() for report in reports],
-        "verdict": verdict(worst(reports), row.circuit, row.backend),
-        "calibrations": sorted(dates),
-        "jobs": [{column: getattr(each, column) for column in columns} for each in rows],
-        "tracker": {
-            "jobs": len(rows),
-            "circuits": sum(each.circuits for each in rows),
-            "shots": sum(each.circuits * each.shots for each in rows),
-            **({"qpu_seconds": sum(used)} if used else {}),
-        },
-    }
-
-
-def goes_on(rows: Sequence[JobRow]) -> str:
-    """What happens to a job whose process stops waiting."""
-    row = rows[0]
-    there = "is in the ledger" if row.job_id is None else f"{row.job_id} on {row.backend} goes on without this process"
-    return f"interrupted; job {there}: `qhybrid jobs collect {row.short}` collects it"
-
-
-def was_sent(job: Job) -> str:
-    """That an evaluation is not sent a second time."""
-    row = job.rows[0]
-    return (
-        f"this evaluation was sent before (job {row.job_id or row.tag}, {row.created[:16]}, {row.state}) and is taken "
-        "up, not sent again; another --seed sends it anew"
-    )
-
-
-def _name(row: JobRow) -> str:
-    """Name of an evaluation, and of its files."""
-    asked = {key: row.request[key] for key in ("split", "limit", "repeats", "seed")}
-    return evaluation_name(device_name(row.device, row.backend, row.shots), **asked)
+    return not (Path(row.run) / "results" / f"{name_of(row)}.json").exists()
 
 
 def _run_of(row: JobRow) -> Run:
@@ -325,10 +308,3 @@ def _check_unchanged(
     sent = np.concatenate([angles_sent(ledger.files(row.tag)) for row in rows])
     if sent.shape != tuple(angles.shape) or not np.allclose(sent, angles.numpy(), atol=1e-6):
         raise InputError(f"run {str(run.path)!r} is not as it was when job {rows[0].tag} was sent: its angles differ")
-
-
-def _elapsed(rows: Sequence[JobRow]) -> float:
-    """Seconds from the first row to the last result."""
-    start = datetime.fromisoformat(min(row.created for row in rows))
-    end = datetime.fromisoformat(max(row.collected or row.created for row in rows))
-    return (end - start).total_seconds()

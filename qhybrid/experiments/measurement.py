@@ -177,9 +177,9 @@ def evaluation_name(on: str, *, split: str, limit: int | None = None, repeats: i
     return "-".join([split, *part, on, *([f"{repeats}repeats"] if repeats > 1 else []), f"seed{seed}"])
 
 
-def device_name(device: str, machine: str | None, shots: int | None) -> str:
-    """Device, noise or machine, and shots in a form for file names."""
-    parts = [device, machine or "", "analytic" if shots is None else f"{shots}shots"]
+def device_name(device: str, machine: str | None, shots: int | None, mitigation: str | None = None) -> str:
+    """Device, noise or machine, shots and mitigation in a form for file names."""
+    parts = [device, machine or "", "analytic" if shots is None else f"{shots}shots", mitigation or ""]
     return "-".join(_in_a_name(part) for part in parts if part)
 
 
@@ -192,5 +192,4 @@ def layer_name(layer: QuantumLayer) -> str:
     device = layer.device
     machine = device.machine if isinstance(device, MachineDevice) else None
     where = layer.noise.label if layer.noise else machine
-    name, mitigation = device_name(device.name, where, layer.shots), mitigation_label(layer)
-    return f"{name}-{_in_a_name(mitigation)}" if mitigation else name
+    return device_name(device.name, where, layer.shots, mitigation_label(layer))
