@@ -144,12 +144,14 @@ def test_words_and_rows_say_what_was_found() -> None:
         "-1.00 ± 0.25).",
     ]
     found["kinds"][1]["mean"]["excess"] = {"mean": 0.4, "stderr": 0.25}
-    assert "are about as far from" in quality_findings(found)[0]
+    assert "are not shown to be further from" in quality_findings(found)[0]
     rows = quality_rows(found)
     assert [row[0] for row in rows] == ["none", "", "", "geometric", "", "", "diffusion", "", ""]
     assert rows[-1][4] == "-1.00 ± 0.25"
     notes = " ".join(quality_notes(found))
-    assert "8 synthetic images of each class against 8 real ones of that class from the test split" in notes
+    assert (
+        "distances between 8 synthetic images of each class and 8 real ones of that class from the test split" in notes
+    )
     assert "in the 4 features of corners" in notes
     assert "(11 class 0, 8 class 1) 8 of each class were drawn with seed 0" in notes
     assert "fewer images than features" not in notes

@@ -150,6 +150,7 @@ def test_a_study_keeps_every_run_and_all_that_is_compared(place: Path) -> None:
             assert arm["metrics"]["auc"]["values"][number] == pytest.approx(metrics["auc"])
             assert row["epochs"] == row["best_epoch"] == 1
     assert results["verdict"]
+    assert "at least 4 are needed to compare synthetic images" in results["augmentation"]["not_measured"]
 
 
 def test_what_is_there_is_not_trained_again_and_more_seeds_go_on(

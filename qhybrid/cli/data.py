@@ -93,7 +93,8 @@ def audit(
 @app.command()
 def quality(
     source: Annotated[
-        str | None, typer.Argument(help="As for `audit`; without it the images that the run was trained on.")
+        str | None,
+        typer.Argument(help="angiography, medmnist:PATH.npz, folder:PATH or dicom:PATH; without it the run's images."),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Run folder whose settings and backbone are used; without it the newest.")

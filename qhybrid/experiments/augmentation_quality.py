@@ -112,15 +112,16 @@ def augmentation_quality(
             features = space.features(synthetic).reshape(n_classes, n, -1)
             for label in range(n_classes):
                 measured.add(label, real[label], features[label], HALVES // draws, derive_seed(draw, "order", label))
+    fingerprint = dataset.fingerprint()
     return {
         "features": {
             "name": space.name,
             "width": space.width,
-            "trained_on_these": space.run is not None and space.run.data["fingerprint"] == dataset.fingerprint(),
+            "trained_on_these": space.run is not None and space.run.data["fingerprint"] == fingerprint,
             "trained_with": None if space.run is None else _trained_with(space.run),
         },
         "source": dataset.name,
-        "fingerprint": dataset.fingerprint(),
+        "fingerprint": fingerprint,
         "split": split,
         "image_size": training.image_size,
         "images_per_class": n,
@@ -191,8 +192,8 @@ def _copies(training: Split, held_out: Split) -> int:
 
 def _trained_with(run: Run) -> dict[str, Any] | None:
     """How many synthetic images of each class a run was trained with; None: without any."""
-    augment, counts = run.spec.augment, run.data["counts"]["train"]
-    if augment.kind == "none":
+    augment, counts = run.spec.augment, run.data.get("counts", {}).get("train")
+    if augment.kind == "none" or not counts:
         return None
     made = {name: synthetic_count(max(counts.values()), count, augment.rho) for name, count in counts.items()}
     return {"kind": augment.kind, "images": made} if any(made.values()) else None

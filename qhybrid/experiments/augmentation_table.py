@@ -38,14 +38,14 @@ def quality_findings(found: dict[str, Any]) -> list[str]:
         excess = each["mean"]["excess"]
         if each["kind"] == "none":
             continue
+        what = f"Images of {each['kind']} augmentation"
         if abs(excess["mean"]) <= SURE * excess["stderr"]:
-            said = "about as far from held-out images as training images are"
-        elif excess["mean"] > 0:
-            said = "further from held-out images than training images are"
+            said = f"{what} are not shown to be further from or nearer to held-out images than training images are"
         else:
-            said = "nearer to held-out images than training images are"
-        difference = f"difference of KID {_measured(excess['mean'], excess['stderr'], sign='+')}"
-        sentences.append(f"Images of {each['kind']} augmentation are {said} ({difference}).")
+            where = "further from" if excess["mean"] > 0 else "nearer to"
+            said = f"{what} are {where} held-out images than training images are"
+        difference = _measured(excess["mean"], excess["stderr"], sign="+")
+        sentences.append(f"{said} (difference of KID {difference}).")
     return sentences
 
 
@@ -53,9 +53,9 @@ def quality_notes(found: dict[str, Any]) -> list[str]:
     """What was compared with what, in which features, and what the numbers cannot tell."""
     features, n = found["features"], found["images_per_class"]
     notes = [
-        f"{n} synthetic images of each class against {n} real ones of that class from the {found['split']} split, in "
-        f"the {features['width']} features of {features['name']}; lower is nearer. `none` is training images as they "
-        "are; all kinds have the same sources.",
+        f"FID and KID are distances between {n} synthetic images of each class and {n} real ones of that class from "
+        f"the {found['split']} split, in the {features['width']} features of {features['name']}; lower is nearer. "
+        "`none` is training images as they are; all kinds have the same sources.",
         f"FID: mean and standard deviation over {found['draws']} draws of the synthetic images. KID: with a standard "
         "error over images. Time: with resizing, which is all that `none` does.",
     ]
