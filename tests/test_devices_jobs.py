@@ -7,26 +7,21 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from job_rows import row
 
 from qhybrid.devices import jobs
-from qhybrid.devices.job_row import OPEN, TRANSITIONS, JobRow
+from qhybrid.devices.job_row import OPEN, TRANSITIONS
 from qhybrid.devices.jobs import Ledger
+from qhybrid.devices.runtime_jobs import job_of
 from qhybrid.errors import InputError, QHybridError
-
-
-def row(**changes: object) -> JobRow:
-    new = JobRow(
-        backend="ibm_fez", circuit="angle_4q", settings={"shots": 100}, layout={"bases": []}, digest="d",
-        circuits=3, shots=100,
-    )  # fmt: skip
-    return replace(new, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -96,6 +91,30 @@ def test_a_column_or_state_that_is_none_is_an_error(ledger: Ledger) -> None:
         ledger.set_state(written.tag, "flying")
     with pytest.raises(ValueError, match="token"):
         ledger.set_state(written.tag, "queued", token="secret")
+
+
+def test_a_job_that_was_never_sent_is_cancelled_in_one_step(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed at it leaves the job as it was, and no other one sends it; the service is not asked."""
+    written, sent = row(), row(state="submitting")
+    ledger.add([written, sent], {})
+    seen = []
+    transaction = Ledger._transaction
+
+    @contextmanager
+    def watched(self: Ledger) -> Iterator[sqlite3.Connection]:
+        with transaction(self) as database:
+            yield database
+        with sqlite3.connect(self.path) as database:
+            seen.append(database.execute("SELECT state FROM jobs WHERE tag = ?", (written.tag,)).fetchone()[0])
+        database.close()
+
+    monkeypatch.setattr(Ledger, "_transaction", watched)
+    (cancelled,) = job_of(written, ledger).cancel()
+    assert (cancelled.state, cancelled.error) == ("cancelled", "cancelled here")
+    assert list(dict.fromkeys(seen)) == ["prepared", "cancelled"]
+    assert ledger.claim(written.tag) is None
+    assert not ledger.withdraw(sent.tag)
+    assert ledger.by_tag(sent.tag).state == "submitting"
 
 
 CLAIM = """
@@ -284,26 +303,6 @@ def test_a_damaged_ledger_is_one_line(ledger: Ledger) -> None:
     ledger.path.write_bytes(b"this is no database, but it is long enough to be looked at" * 100)
     with pytest.raises(QHybridError, match=r"jobs\.sqlite3: damaged"):
         ledger.find()
-
-
-def test_a_ledger_of_a_newer_version_is_not_touched(ledger: Ledger) -> None:
-    ledger.add([row()], {})
-    with sqlite3.connect(ledger.path) as database:
-        database.execute("PRAGMA user_version = 99")
-    database.close()
-    with pytest.raises(QHybridError, match="newer qhybrid"):
-        ledger.find()
-
-
-def test_an_older_ledger_is_migrated(ledger: Ledger) -> None:
-    written = row(request={"split": "test"})
-    ledger.add([written], {})
-    with sqlite3.connect(ledger.path) as database:  # format 1 had no requests
-        database.execute("ALTER TABLE jobs DROP COLUMN request")
-        database.execute("PRAGMA user_version = 1")
-    database.close()
-    assert ledger.by_tag(written.tag) == replace(written, request={})
-    assert len(ledger.find()) == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from loopback import emulated, in_haste
 
 from qhybrid.circuits.circuit import Circuit
@@ -20,6 +22,7 @@ from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime import RuntimeDevice
 from qhybrid.devices.runtime_client import Client, state_of
 from qhybrid.devices.runtime_jobs import StillRunning, collect
+from qhybrid.devices.runtime_program import ReadoutCalibration
 from qhybrid.devices.runtime_results import counts
 from qhybrid.devices.spec import load_device
 from qhybrid.emulator.running import RunningEmulator
@@ -140,6 +143,23 @@ def test_a_batch_over_the_limits_becomes_the_fewest_jobs(
     assert device.tracker.jobs == 3
     assert device.tracker.circuits == 7
     check(device, program, rows, found)
+
+
+@given(n_rows=st.integers(0, 60), shots=st.integers(1, 400), own=st.integers(0, 500), limit=st.integers(1000, 9000))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_job_but_the_last_is_full_the_first_with_the_readout_in_it(
+    program: Program, n_rows: int, shots: int, own: int, limit: int
+) -> None:
+    readout = ReadoutCalibration(program.compiled, own) if own else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime_program, "MAX_EXECUTIONS", limit)
+        lengths = program.compiled.jobs_of(n_rows, shots, readout)
+    assert sum(lengths) == n_rows
+    for index, length in enumerate(lengths):
+        taken = own if index == 0 else 0
+        assert length >= 1
+        assert taken + length * shots <= limit
+        assert index == len(lengths) - 1 or taken + (length + 1) * shots > limit
 
 
 @pytest.mark.parametrize("mode", ["batch", "session"])

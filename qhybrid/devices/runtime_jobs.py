@@ -119,6 +119,8 @@ class Job:
 
     def _cancel(self, row: JobRow) -> None:
         if row.job_id is None:
+            if self.ledger.withdraw(row.tag):
+                return None
             claimed = self.ledger.claim(row.tag)
             if claimed is not None:
                 return self._cancel_claimed(claimed)
@@ -126,13 +128,12 @@ class Job:
             if row.job_id is None:
                 raise QHybridError(f"job {row.tag} is being sent by another process ({row.owner}); try again")
         self.client.cancel(row.job_id)
-        self._note(row.tag, state_of(self.client.job(row.job_id)))
+        return self._note(row.tag, state_of(self.client.job(row.job_id)))
 
     def _cancel_claimed(self, row: JobRow) -> None:
-        """Cancel what was not sent, or by a process that died at it."""
+        """Cancel what a process was sending that died at it."""
         try:
-            looks = LOOKUPS if row.attempts > 1 else ()
-            found = _find(self.client, row.tag, looks)
+            found = _find(self.client, row.tag, LOOKUPS)
             if found is None:
                 self._note(row.tag, "cancelled")
                 return
