@@ -182,8 +182,9 @@ def _show_recoveries(compared: "GridComparison", *, devices: int) -> None:
         if line is not None:
             print(line)
     print(
-        "worse: accuracy, AUC or expectation values, by chance or not (p: corrected by Holm over all of these rows);\n"
-        "shots once: for the fit, or for the training, which a simulator does without shots of a machine."
+        "worse: accuracy, AUC or expectation values, by chance or not (p: corrected by Holm over all rows, with so "
+        f"many never below {compared.smallest_recovery_p:.2g});\nshots once: for the fit, or for the training, which a "
+        "simulator does without shots of a machine."
     )
     print()
 

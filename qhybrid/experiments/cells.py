@@ -17,14 +17,15 @@ from qhybrid.errors import InputError
 from qhybrid.experiments.adaptation import fit_on_device, fitted_predictions, training_samples
 from qhybrid.experiments.adaptation_fits import FITTED_ON, Fit, check_method
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE
-from qhybrid.experiments.device_choice import chosen_noise, describe_device
+from qhybrid.experiments.device_choice import describe_device
 from qhybrid.experiments.environment import package_versions
 from qhybrid.experiments.grid import Cell
 from qhybrid.experiments.heads import QuantumHead
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import open_run
-from qhybrid.experiments.spec import DeviceChoice
 from qhybrid.experiments.split_predictions import Predictions, predict_split, probabilities_of, samples_of, softmax
+from qhybrid.noise_models.model import NoiseModel
+from qhybrid.noise_models.spec import load_noise_model
 from qhybrid.statistics import (
     Equivalence,
     accuracy_equivalence_of_counts,
@@ -260,10 +261,15 @@ def _digest_of(path: Path, changed: int) -> str:
 @cache
 def noise_fingerprint(noise: str | None, scale: float, parts: tuple[str, ...] | None) -> str | None:
     """Hash of the rates of a noise model, scaled, of the parts that are on; None without one."""
-    model = chosen_noise(
-        DeviceChoice(noise=noise, noise_scale=scale, noise_parts=None if parts is None else list(parts))
-    )
-    return None if model is None else str(model.provenance()["fingerprint"])
+    if noise is None:
+        return None
+    model = _noise_model(noise).scaled(scale)
+    return str((model if parts is None else model.with_parts(list(parts))).provenance()["fingerprint"])
+
+
+@cache
+def _noise_model(name: str) -> NoiseModel:
+    return load_noise_model(name)
 
 
 @cache

@@ -53,6 +53,11 @@ class GridComparison:
         """No corrected p-value can be smaller: each is a share of the bootstrap's draws, times the number of tests."""
         return min(1.0, 2 * len(self.cells) / (BOOTSTRAP_DRAWS + 1))
 
+    @property
+    def smallest_recovery_p(self) -> float:
+        """The same for the p-values of the recoveries."""
+        return min(1.0, 2 * len(self.recoveries) / (BOOTSTRAP_DRAWS + 1))
+
     def to_dict(self) -> dict[str, Any]:
         """What its file holds."""
         return {
@@ -63,6 +68,7 @@ class GridComparison:
             "recoveries": [each.to_dict() for each in self.recoveries],
             "left_out": self.left_out,
             "smallest_p": self.smallest_p,
+            "smallest_recovery_p": self.smallest_recovery_p,
             "margin": self.margin,
             "git": git_commit(),
             "command": command_line(),

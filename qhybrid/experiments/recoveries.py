@@ -125,8 +125,8 @@ class Recovery:
             for metric, name in NAMES.items()
         )
         return (
-            f"{self.what}: {other}, another training; exact and without noise it has {exact}, and what it wins under "
-            "noise holds that difference."
+            f"{self.what}: {other}, another training; exact and without noise it has {exact}, and the difference under "
+            "noise includes that one."
         )
 
     def to_dict(self) -> dict[str, Any]:

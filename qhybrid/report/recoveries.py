@@ -42,10 +42,12 @@ def recovery_pictures(data: RunData) -> list[Picture]:
     """What is won back of the metrics and of the expectation values; none where nothing was done about the noise."""
     runs = {each.cell["run"] for each in data.conditions}
     found = [each for each in (data.comparison or {}).get("recoveries", []) if each["run"] in runs]
-    return [*_gains([each for each in found if "gain" in each]), *_errors([each for each in found if each["rms"]])]
+    smallest = float((data.comparison or {}).get("smallest_recovery_p", 0))
+    gains = _gains([each for each in found if "gain" in each], smallest)
+    return [*gains, *_errors([each for each in found if each["rms"]])]
 
 
-def _gains(found: list[dict[str, Any]]) -> list[Picture]:
+def _gains(found: list[dict[str, Any]], smallest: float) -> list[Picture]:
     """What is won back of accuracy and AUC; older comparisons do not tell."""
     if not found:
         return []
@@ -60,7 +62,8 @@ def _gains(found: list[dict[str, Any]]) -> list[Picture]:
     names = [METRIC_NAMES[metric] for metric in METRICS]
     table = Table(
         "What was done, and what it wins back: paired differences to the same condition without it, on the same "
-        "images; p of the paired bootstrap, corrected by Holm over all rows of the comparison.",
+        "images; p of the paired bootstrap, corrected by Holm over all rows, with so many never below "
+        f"{smallest:.2g}.",
         ["condition: what was done", "cost", "",
          *[column for name in names for column in (f"{name} won back [95 %]", "p, Holm")]],
         [
