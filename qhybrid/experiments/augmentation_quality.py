@@ -111,7 +111,8 @@ def augmentation_quality(
             measured.seconds.append(seconds)
             features = space.features(synthetic).reshape(n_classes, n, -1)
             for label in range(n_classes):
-                measured.add(label, real[label], features[label], HALVES // draws, derive_seed(draw, "order", label))
+                halves = derive_seed(seed, "order", draw, label)
+                measured.add(label, real[label], features[label], HALVES // draws, halves)
     fingerprint = dataset.fingerprint()
     return {
         "features": {

@@ -70,7 +70,7 @@ def quality_notes(found: dict[str, Any]) -> list[str]:
     if features["trained_on_these"]:
         notes.append(
             "The network was trained on the images that synthetic ones are made of, and may see them as unlike unseen "
-            f"ones: `none` need not come out lowest.{_seen(found)}"
+            f"ones: `none` need not come out lowest.{_seen(found)} Another training may see all of this differently."
         )
     if found["copies_in_training"]:
         notes.append(
