@@ -1,7 +1,7 @@
 """The second half of mitigation: results of the runs -> estimates, in the same process or from the rows of a ledger."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,13 +126,17 @@ def recipe(mitigation: Mitigation, circuit: Circuit, readings: Sequence[WordRead
     }
 
 
-def combine_jobs(rows: Sequence[JobRow], main: Estimates, readout: Estimates | None) -> tuple[Estimates, str | None]:
+def combine_jobs(
+    rows: Sequence[JobRow], main: Estimates, readout: Estimates | None, *, repeats: int = 1
+) -> tuple[Estimates, str | None]:
     """Estimates of a batch from the ledger's rows and the results alone, in whatever process.
 
     Args:
         rows: Of its jobs.
         main: Of the batch, at all multiples of the noise, the jobs one below the other.
         readout: Of the calibration of the readout; None: there was none.
+        repeats: How often the batch holds every sample, of which the mean will be taken as of independent values. They
+            share the calibration, so that its variance is counted as often.
 
     Returns:
         As of `combine`, or `main` itself where nothing is mitigated; and what must be said of it, None: nothing.
@@ -151,5 +155,8 @@ def combine_jobs(rows: Sequence[JobRow], main: Estimates, readout: Estimates | N
         )
         for each in how["readings"]
     ]
-    confusion, tally = None if readout is None else calibrated(readings, readout), Tally()
+    confusion, tally = None, Tally()
+    if readout is not None:
+        confusion = calibrated(readings, readout)
+        confusion = replace(confusion, variances=repeats * confusion.variances)
     return combine(mitigation, readings, main.values, rows[0].shots, confusion, tally), tally.remark
