@@ -57,9 +57,9 @@ def quiet() -> Console:
     return Console(quiet=True)
 
 
-def compared(run: Run, shots: tuple[int, ...] = (100, 1000)) -> None:
+def compared(run: Run, shots: tuple[int, ...] = (100, 1000)) -> str:
     cells, _ = grid(["qhybrid.density"], [None, "ibm_torino"], [1.0, 2.0], shots, repeats=3)
-    compare_runs([run], cells, console=quiet())
+    return compare_runs([run], cells, console=quiet()).path.stem
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +193,18 @@ def test_without_a_comparison_the_page_says_which_command_adds_one(tmp_path: Pat
     assert (tmp_path / written["page"]) == page
     assert f"<code>qhybrid compare {html.escape(str(made.path))}" in page.read_text(encoding="utf-8")
     assert not (made.path / "report").exists()
+
+
+def test_a_comparison_can_be_chosen(tmp_path: Path, command: Command) -> None:
+    made = small_run(tmp_path / "runs")
+    evaluate(made, console=quiet())
+    first, _ = compared(made, (100,)), compared(made, (1000,))
+    assert {each.cell["cell"]["shots"] for each in read_run(made).conditions} == {1000}
+    assert {each.cell["cell"]["shots"] for each in read_run(made, comparison=first).conditions} == {100}
+    answer = command("report", str(made.path), "--comparison", first[:-1] + "x")
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert f"has no comparison '{first[:-1]}x'; did you mean '{first}'" in answer.stderr
+    assert command("report", str(made.path), "--comparison", f"{first}.json").returncode == 0
 
 
 @pytest.mark.parametrize("head", ["quantum", "linear"])

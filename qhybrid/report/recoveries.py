@@ -15,7 +15,7 @@ from qhybrid.report.figures import COLOURS, GREY, STYLE, shortened
 from qhybrid.report.figures_comparison import GRID
 from qhybrid.report.page import Picture, Table
 from qhybrid.report.run_data import RunData
-from qhybrid.report.words import p_value, signed
+from qhybrid.report.words import p_value, signed, signed_interval
 from qhybrid.statistics import Interval
 
 METRICS = ("accuracy", "auc")
@@ -73,8 +73,8 @@ def _gains(found: list[dict[str, Any]], smallest: float) -> list[Picture]:
                 f"worse: {', '.join(each['worse_in'])}" if each["worse_in"] else "",
                 *[
                     text
-                    for metric in METRICS
-                    for text in (_difference(each["gain"][metric]), p_value(each["gain"][metric]["p_holm"]))
+                    for test in (each["gain"][metric] for metric in METRICS)
+                    for text in (signed_interval(test["difference"], test["interval"]), p_value(test["p_holm"]))
                 ],
             ]
             for row, each in zip(rows, found, strict=True)
@@ -218,8 +218,3 @@ def _condition(recovery: dict[str, Any]) -> str:
 
 def _what(recovery: dict[str, Any]) -> str:
     return str(recovery.get("what") or recovery["mitigation"].replace(",", " + "))
-
-
-def _difference(test: dict[str, Any]) -> str:
-    low, high = test["interval"]
-    return f"{signed(test['difference'])} [{signed(low)}, {signed(high)}]"

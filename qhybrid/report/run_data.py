@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qhybrid.errors import InputError
+from qhybrid.errors import InputError, did_you_mean
 from qhybrid.experiments.adaptation_fits import DONE
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE
 from qhybrid.experiments.findings import is_bare
@@ -209,15 +209,16 @@ class RunData:
         return list(chosen.values())
 
 
-def read_run(run: Run, *, split: str = "test") -> RunData:
+def read_run(run: Run, *, split: str = "test", comparison: str | None = None) -> RunData:
     """Read what a report shows of a run.
 
     Args:
         run: A complete run.
         split: Whose predictions.
+        comparison: Its name or file; None: the newest.
 
     Raises:
-        InputError: It has no evaluation of that split, or a file is damaged.
+        InputError: It has no evaluation of that split or not this comparison, or a file is damaged.
     """
     results = [read_json(path) for path in sorted((run.path / "results").glob("*.json"))]
     n = len(run.features(split).labels)
@@ -237,7 +238,7 @@ def read_run(run: Run, *, split: str = "test") -> RunData:
     source = "reference_probabilities" if noisy else "probabilities"
     arrays = read_arrays(file, ("labels", source))
     labels, probabilities = arrays["labels"], arrays[source]
-    comparison, conditions = _comparison(run, split)
+    compared, conditions = _comparison(run, split, comparison)
     return RunData(
         run=run,
         split=split,
@@ -247,15 +248,27 @@ def read_run(run: Run, *, split: str = "test") -> RunData:
         exact=run.spec.model.is_quantum,
         distributions=bootstrap_distributions(labels, probabilities, n=BOOTSTRAP_DRAWS, seed=int(result["seed"])),
         results=results,
-        comparison=comparison,
+        comparison=compared,
         conditions=conditions,
     )
 
 
-def _comparison(run: Run, split: str) -> tuple[dict[str, Any] | None, list[Condition]]:
-    """The newest comparison with cells of this run and split, and these; what is the reference itself is none."""
+def _comparison(run: Run, split: str, name: str | None) -> tuple[dict[str, Any] | None, list[Condition]]:
+    """A comparison with cells of this run and split, and these; what is the reference itself is none.
+
+    Args:
+        run: The run.
+        split: Whose predictions.
+        name: The comparison's, as `qhybrid compare` prints it; None: the newest.
+    """
     folder = run.path / "comparison"
     files = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    if name is not None:
+        wanted = Path(name).name.removesuffix(".json")
+        names = [file.stem for file in files]
+        if wanted not in names:
+            raise InputError(f"run {str(run.path)!r} has no comparison {wanted!r}; {did_you_mean(wanted, names)}")
+        files = [folder / f"{wanted}.json"]
     for file in reversed(files):
         comparison = read_json(file)
         conditions = [
@@ -266,4 +279,6 @@ def _comparison(run: Run, split: str) -> tuple[dict[str, Any] | None, list[Condi
         conditions = [each for each in conditions if each.path.is_file()]
         if conditions:
             return comparison | {"file": file.name}, conditions
+    if name is not None:
+        raise InputError(f"comparison {files[0].stem!r} has no condition of the {split} split")
     return None, []

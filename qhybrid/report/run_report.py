@@ -19,17 +19,18 @@ from qhybrid.report.words import (
 )
 
 
-def run_page(run: Run, *, split: str = "test") -> Page:
+def run_page(run: Run, *, split: str = "test", comparison: str | None = None) -> Page:
     """Make the report of a run.
 
     Args:
         run: A complete run.
         split: Whose predictions.
+        comparison: Its name or file; None: the newest.
 
     Raises:
-        InputError: The run has no evaluation, or a file is damaged.
+        InputError: The run has no evaluation or not this comparison, or a file is damaged.
     """
-    data = read_run(run, split=split)
+    data = read_run(run, split=split, comparison=comparison)
     spec = run.spec
     verdict = score_statements(data)
     if data.usual:
