@@ -237,6 +237,7 @@ def test_submit_is_killed_and_another_process_collects(
     assert read_json(run.path / "results" / f"{name}.json")["device"]["mitigation"] == LABEL
 
 
+@pytest.mark.slow
 def test_the_estimator_extrapolates_too(qhybrid: Command, run: Run, tmp_path: Path, emulator: RunningEmulator) -> None:
     before = emulator.counters()
     (tmp_path / "devices").mkdir()
