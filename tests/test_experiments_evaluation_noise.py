@@ -115,7 +115,11 @@ def test_repeats_are_independent_draws_and_their_mean_is_predicted_from(run: Run
     np.testing.assert_allclose(stored["stderr"], np.sqrt((single**2).sum(axis=0)) / 6, rtol=1e-5)
     head = run.load_head()
     with torch.no_grad():
-        logits = [head.logits(torch.from_numpy(each).float()).numpy() for each in (*values, values.mean(axis=0))]
+        stored_features = torch.from_numpy(run.features("test").features)
+        logits = [
+            head.logits(torch.from_numpy(each).float(), stored_features).numpy()
+            for each in (*values, values.mean(axis=0))
+        ]
     np.testing.assert_allclose(stored["logits"], logits[-1], atol=1e-5)
     once = evaluate(run, **NOISE, shots=100, seed=2)
     np.testing.assert_array_equal(once.predictions.expectation_values, values[0])

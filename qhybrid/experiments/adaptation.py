@@ -129,7 +129,7 @@ def adapt(
     name = layer_name(head.layer)
     noise, device = head.layer.noise, describe_device(head.layer)
     noisy = measure(
-        run, evaluation_name(name, split=split, seed=seed), head, predictions, split=split, seed=seed,
+        run, evaluation_name(name, split=split, seed=seed), predictions, split=split, seed=seed,
         timings=prepared | timings, device=device, noise=noise,
     )  # fmt: skip
     started = time.perf_counter()
@@ -137,9 +137,9 @@ def adapt(
     timings |= {"fit": time.perf_counter() - started}
     n_training = len(training.labels)
     name = f"{chosen}-{name}{'' if limit is None else f'-limit{n_training}'}-seed{seed}"
-    after = fitted_predictions(fit, predictions)
+    after = fitted_predictions(fit, head, stored, predictions)
     adapted = measure(
-        run, f"{split}-adapted-{name}", head, after, split=split, seed=seed,
+        run, f"{split}-adapted-{name}", after, split=split, seed=seed,
         timings=prepared | timings, device=describe_device(head.layer), noise=noise,
     )  # fmt: skip
     gain = compare(stored.labels, after.outcome, predictions.outcome, seed=seed)
@@ -184,14 +184,16 @@ def fit_on_device(method: Method, run: Run, head: QuantumHead, training: Feature
     """
     validation = run.features("validation") if method == "head" else None
     parts = [training, *([validation] if validation else [])]
-    inputs = head.quantum_features(torch.from_numpy(np.concatenate([part.features for part in parts])))
-    values = head.layer.estimate(inputs).values.double().numpy()
+    features = torch.from_numpy(np.concatenate([part.features for part in parts]))
+    inputs = head.quantum_features(features)
+    estimated = head.layer.estimate(inputs).values.double()
+    values = estimated.numpy()
     if validation is not None:
-        n_training = len(training.labels)
+        n_training, received = len(training.labels), head.received(estimated, features).numpy()
         return fit_head(
-            values[:n_training],
+            received[:n_training],
             training.labels,
-            values[n_training:],
+            received[n_training:],
             validation.labels,
             class_weights=class_weights(run),
         )
@@ -211,10 +213,27 @@ def class_weights(run: Run) -> NDArray[np.float64]:
     return np.array([1 + synthetic_count(counts.max(), count, spec.rho) / max(1, count) for count in counts.tolist()])
 
 
-def fitted_predictions(fit: Fit, predictions: Predictions) -> Predictions:
-    """The predictions with the fit in place of the run's own last layer."""
-    logits = fit.logits(predictions.expectation_values)
+@torch.no_grad()
+def fitted_predictions(fit: Fit, head: QuantumHead, stored: Features, predictions: Predictions) -> Predictions:
+    """The predictions with the fit in place of the run's own last layer.
+
+    Args:
+        fit: From `fit_on_device`.
+        head: The run's head.
+        stored: The features of the samples.
+        predictions: Of them, by the head as it is.
+    """
+    features = torch.from_numpy(stored.features)
+
+    def logits_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if fit.factor is not None and head.attention != "none":
+            rescaled = torch.from_numpy(fit.rescaled(values)).to(torch.get_default_dtype())
+            return np.asarray(head.logits(rescaled, features).double())
+        return fit.logits(head.received(torch.from_numpy(values), features).numpy())
+
+    logits = logits_of(predictions.expectation_values)
     repeated = predictions.repeated_expectation_values
+    probabilities = None if repeated is None else [softmax(torch.from_numpy(logits_of(each))) for each in repeated]
     return replace(
         predictions,
         logits=logits,
@@ -222,6 +241,7 @@ def fitted_predictions(fit: Fit, predictions: Predictions) -> Predictions:
         expectation_values=fit.rescaled(predictions.expectation_values),
         stderr=predictions.stderr if fit.factor is None else predictions.stderr * np.abs(fit.factor),
         repeated_expectation_values=None if repeated is None else fit.rescaled(repeated),
+        repeated_probabilities=None if probabilities is None else np.stack(probabilities),
     )
 
 

@@ -1,4 +1,4 @@
-"""torchvision's CNNs without their classifiers, and their pretrained weights."""
+"""The CNNs: torchvision's without their classifiers, `cnn5`, and their weights."""
 
 import pickle
 import re
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qhybrid.errors import InputError
+from qhybrid.experiments.cnn5 import WIDTHS, cnn5
 from qhybrid.experiments.spec import Backbone
 
 CLASSIFIERS = ("classifier.", "fc.")  # the part of a torchvision model that is left out
@@ -23,7 +24,7 @@ def build_backbone(name: Backbone, weights: str) -> tuple[nn.Module, int]:
 
     Args:
         name: Which CNN.
-        weights: `none`, `imagenet`, or a local .safetensors, .pth or .pt file of a torchvision model.
+        weights: `none`, `imagenet`, or a local .safetensors, .pth or .pt file of the same CNN.
 
     Returns:
         The CNN, (B, 3, H, W) -> (B, K, h, w), and K. Random weights come from torch's global generator.
@@ -31,15 +32,22 @@ def build_backbone(name: Backbone, weights: str) -> tuple[nn.Module, int]:
     Raises:
         InputError: The weights cannot be downloaded, or the file is missing, damaged or of another CNN.
     """
-    import torchvision
-
-    model = getattr(torchvision.models, name)(weights=None)
+    model = _model(name)
     if weights == "imagenet":
         _fill(model, _download(name), f"torchvision weights of {name}", name)
     elif weights != "none":
         _fill(model, read_weights(Path(weights).expanduser()), weights, name)
     cut, width = CUTS[name]
     return cut(model), width
+
+
+def _model(name: Backbone) -> nn.Module:
+    if name == "cnn5":
+        return cnn5()
+    import torchvision
+
+    model: nn.Module = getattr(torchvision.models, name)(weights=None)
+    return model
 
 
 def normalisation(weights: str) -> tuple[Tensor, Tensor]:
@@ -57,6 +65,10 @@ def _features(model: Any) -> nn.Module:
     return features
 
 
+def _whole(model: nn.Module) -> nn.Module:
+    return model
+
+
 def _densenet(model: Any) -> nn.Module:
     return nn.Sequential(model.features, nn.ReLU())  # torchvision applies this ReLU outside `features`
 
@@ -70,6 +82,7 @@ CUTS: dict[Backbone, tuple[Callable[[nn.Module], nn.Module], int]] = {
     "resnet18": (_resnet, 512),
     "densenet121": (_densenet, 1024),
     "vgg16": (_features, 512),
+    "cnn5": (_whole, WIDTHS[-1]),
 }
 
 

@@ -101,7 +101,6 @@ def logistic_regression(run: Run, *, split: str = "test", seed: int = 0) -> Eval
     evaluation = measure(
         run,
         evaluation_name("logistic", split=split, seed=seed),
-        head,
         predictions,
         split=split,
         seed=seed,

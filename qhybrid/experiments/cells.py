@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from qhybrid.devices.spec import device_spec
@@ -23,7 +22,7 @@ from qhybrid.experiments.grid import Cell
 from qhybrid.experiments.heads import QuantumHead
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import open_run
-from qhybrid.experiments.split_predictions import Predictions, predict_split, probabilities_of, samples_of, softmax
+from qhybrid.experiments.split_predictions import Predictions, predict_split, samples_of
 from qhybrid.noise_models.model import NoiseModel
 from qhybrid.noise_models.spec import load_noise_model
 from qhybrid.statistics import (
@@ -108,15 +107,12 @@ def compute_cell(task: CellTask) -> str:
         stored = samples_of(run, task.split, task.limit, seed=task.seed)
         prepared = time.perf_counter() - started
         predictions, seconds = predict_split(head, stored, repeats=task.cell.repeats)
-        values = predictions.repeated_expectation_values
-        drawn = predictions.expectation_values[None] if values is None else values
-        probabilities = np.stack([probabilities_of(head, each) for each in drawn])
         device = describe_device(head.layer)
         adapted: dict[str, Any] = {}
         if task.cell.adapt is not None:
             fit, adapted["adaptation"] = _adapt(task, run, head)
-            probabilities = np.stack([softmax(torch.from_numpy(fit.logits(each))) for each in drawn])
-            drawn, predictions = fit.rescaled(drawn), fitted_predictions(fit, predictions)
+            predictions = fitted_predictions(fit, head, stored, predictions)
+        drawn, probabilities = _repeats(predictions)
         measured = _measure(task, run, predictions, drawn, probabilities)
         cost = {key: device["tracker"].get(key, 0) for key in ("circuits", "shots", "jobs", "transpilations")}
         arrays = {name: array for name, array in vars(predictions).items() if array is not None}
@@ -144,6 +140,14 @@ def compute_cell(task: CellTask) -> str:
 def read_cell(task: CellTask) -> dict[str, Any]:
     """What `compute_cell` wrote, and where the run is now: it may have been moved since."""
     return read_json(task.file) | {"run": Path(task.run).resolve().as_posix()}
+
+
+def _repeats(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Expectation values (R, N, M) and probabilities (R, N, C) of every repeat, also where there is one."""
+    values, probabilities = predictions.repeated_expectation_values, predictions.repeated_probabilities
+    if values is None or probabilities is None:
+        return predictions.expectation_values[None], predictions.probabilities[None]
+    return values, probabilities
 
 
 def _adapt(task: CellTask, run: Run, head: QuantumHead) -> tuple[Fit, dict[str, Any]]:

@@ -20,8 +20,13 @@ class ClassifierHead(nn.Module):
         """What the quantum layer receives, (B, F) -> (B, n_features); only heads that have one."""
         raise NotImplementedError
 
-    def logits(self, expectation_values: Tensor) -> Tensor:
-        """What the head makes of the quantum layer's output, (B, M) -> (B, C); only heads that have one."""
+    def logits(self, expectation_values: Tensor, features: Tensor) -> Tensor:
+        """What the head makes of the quantum layer's output, (B, M) -> (B, C); only heads that have one.
+
+        Args:
+            expectation_values: Of the quantum layer on any device, shape (B, M).
+            features: What the head received, shape (B, F).
+        """
         raise NotImplementedError
 
 

@@ -63,7 +63,6 @@ def evaluate_quadratic_form(run: Run, *, split: str = "test", limit: int | None 
     evaluation = measure(
         run,
         evaluation_name("quadratic_form", split=split, limit=limit, seed=seed),
-        head,
         predictions_from(head, stored, Estimates.exact(values[None]), reference),
         split=split,
         seed=seed,

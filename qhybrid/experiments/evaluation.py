@@ -70,7 +70,6 @@ def evaluate(
     evaluation = measure(
         run,
         evaluation_name(on, split=split, limit=limit, repeats=repeats, seed=seed),
-        head,
         predictions,
         split=split,
         seed=seed,

@@ -265,7 +265,6 @@ def evaluate_job(
     evaluation = measure(
         run,
         name_of(row),
-        head,
         predictions_from(head, stored, drawn, exact_expectation_values(head.layer, inputs)),
         split=split,
         seed=seed,

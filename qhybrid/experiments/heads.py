@@ -15,7 +15,7 @@ from qhybrid.errors import InputError
 from qhybrid.experiments.classifier_head import ClassifierHead, ProjectingHead
 from qhybrid.experiments.heads_classical import LinearHead, MatchedMLPHead, QuadraticHead, matched_mlp
 from qhybrid.experiments.seeding import derive_seed
-from qhybrid.experiments.spec import DeviceChoice, Head, ModelSpec
+from qhybrid.experiments.spec import Attention, DeviceChoice, Head, ModelSpec
 from qhybrid.layer import QuantumLayer
 
 __all__ = [
@@ -25,14 +25,21 @@ __all__ = [
 
 
 class QuantumHead(ProjectingHead):
-    """[Linear(F, n_features)] -> quantum layer -> Linear(n_observables, C) (SDA-QEC, section 2.4).
+    """[Linear(F, n_features)] -> quantum layer -> [attention] -> Linear(n_observables, C) (SDA-QEC, section 2.4).
+
+    With `attention = "features"` the softmax of the expectation values weights the features x that the circuit read,
+    and the last layer receives softmax(E)_i x_i: HQCNN (arXiv 2509.14277), in our reading.
 
     Args:
         feature_dim: Width of the features.
         layer: The quantum layer.
         n_classes: Number of classes.
+        attention: `none` or `features`.
         angle_spread: As in `ProjectingHead`.
         classifier_gain: As in `ProjectingHead`.
+
+    Raises:
+        InputError: Attention to features needs an expectation value for each of them.
     """
 
     layer: QuantumLayer
@@ -43,9 +50,15 @@ class QuantumHead(ProjectingHead):
         layer: QuantumLayer,
         n_classes: int,
         *,
+        attention: Attention = "none",
         angle_spread: float | None = None,
         classifier_gain: float = 1.0,
     ) -> None:
+        if attention == "features" and layer.n_features != layer.n_observables:
+            raise InputError(
+                f"attention = 'features' needs an observable for each feature; circuit {layer.circuit.name!r} has "
+                f"{layer.n_observables} for {layer.n_features}"
+            )
         super().__init__(
             feature_dim,
             layer.n_features,
@@ -55,16 +68,28 @@ class QuantumHead(ProjectingHead):
             classifier_gain=classifier_gain,
         )
         self.layer = layer
+        self.attention = attention
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.logits(self.layer(self.quantum_features(features)))
+        encoded = self.quantum_features(features)
+        logits: Tensor = self.classifier(self._attended(self.layer(encoded), encoded))
+        return logits
 
     def quantum_features(self, features: Tensor) -> Tensor:
         return self.projected(features)
 
-    def logits(self, expectation_values: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(expectation_values)
+    def logits(self, expectation_values: Tensor, features: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.received(expectation_values, features))
         return logits
+
+    def received(self, expectation_values: Tensor, features: Tensor) -> Tensor:
+        """What the last layer receives, (B, M), from expectation values (B, M) and the head's features (B, F)."""
+        if self.attention == "none":
+            return expectation_values
+        return self._attended(expectation_values, self.quantum_features(features))
+
+    def _attended(self, expectation_values: Tensor, encoded: Tensor) -> Tensor:
+        return expectation_values if self.attention == "none" else torch.softmax(expectation_values, dim=1) * encoded
 
 
 def quantum_head_parameters(feature_dim: int, circuit: Circuit, n_classes: int) -> int:
@@ -125,6 +150,7 @@ def _quantum(request: HeadRequest) -> ClassifierHead:
         request.feature_dim,
         layer,
         request.n_classes,
+        attention=request.spec.attention,
         angle_spread=request.spec.angle_spread,
         classifier_gain=request.spec.classifier_gain,
     )

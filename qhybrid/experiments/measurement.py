@@ -11,9 +11,8 @@ from qhybrid.devices.base import MachineDevice
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS, CONFIDENCE, Comparison, compare
 from qhybrid.experiments.device_choice import mitigation_label
 from qhybrid.experiments.environment import command_line, git_commit, package_versions
-from qhybrid.experiments.heads import ClassifierHead
 from qhybrid.experiments.run_folder import Run
-from qhybrid.experiments.split_predictions import Predictions, probabilities_of
+from qhybrid.experiments.split_predictions import Predictions
 from qhybrid.layer import QuantumLayer
 from qhybrid.noise_models.model import NoiseModel
 from qhybrid.statistics import (
@@ -116,7 +115,6 @@ class Evaluation:
 def measure(
     run: Run,
     name: str,
-    head: ClassifierHead,
     predictions: Predictions,
     *,
     split: str,
@@ -130,7 +128,6 @@ def measure(
     Args:
         run: What was evaluated.
         name: Of the evaluation and its files.
-        head: That made the predictions.
         predictions: Of a split.
         split: Its name.
         seed: Of the bootstrap.
@@ -140,7 +137,7 @@ def measure(
     """
     labels, probabilities = predictions.labels, predictions.probabilities
     confusion = confusion_matrix(labels, probabilities)
-    repeated = predictions.repeated_expectation_values
+    repeated = predictions.repeated_probabilities
     reference = predictions.reference
     return Evaluation(
         name=name,
@@ -153,10 +150,7 @@ def measure(
         metrics=classification_metrics(labels, probabilities),
         wilson=wilson_intervals(confusion, CONFIDENCE),
         bootstrap=bootstrap_intervals(labels, probabilities, n=BOOTSTRAP_DRAWS, seed=seed, confidence=CONFIDENCE),
-        repeats=[
-            classification_metrics(labels, probabilities_of(head, values))
-            for values in (() if repeated is None else repeated)
-        ],
+        repeats=[classification_metrics(labels, each) for each in (() if repeated is None else repeated)],
         reference=None if reference is None else compare(labels, predictions.outcome, reference, seed=seed),
         confusion=confusion,
         timings=timings,

@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from qhybrid import catalog
 from qhybrid.data.spec import AugmentSpec, DataSpec
@@ -15,9 +15,14 @@ from qhybrid.errors import InputError, did_you_mean
 from qhybrid.experiments.study_spec import Scale, StudySpec
 from qhybrid.noise_models.model import PARTS
 
-Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16"]
+Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16", "cnn5"]
 Head = Literal["quantum", "quantum-separable", "quantum-frozen", "linear", "mlp", "quadratic"]
+Attention = Literal["none", "features"]
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+
+LATER: dict[tuple[str, str], Any] = {("model", "attention"): "none"}
+"""Settings that came after the first runs. Runs and studies are named by their experiment's text, so it leaves these
+out where they have the values that they had before they could be set."""
 
 
 def _none_as_text(value: Any) -> Any:
@@ -38,7 +43,7 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     backbone: Backbone = "mobilenet_v2"
-    """The torchvision CNN whose features are used."""
+    """The CNN whose features are used: torchvision's, or `cnn5`, five convolutions of 70 thousand parameters."""
     weights: str = "none"
     """`none`: random; `imagenet`: torchvision's, downloaded once; else a local .safetensors or .pth file."""
     feature_dim: int = Field(default=256, ge=1, le=65536)
@@ -49,12 +54,21 @@ class ModelSpec(BaseModel):
     `quadratic`: a free quadratic form about as large, for circuits that begin with amplitude encoding."""
     circuit: str = "angle_4q"
     """Name in the catalog or path of the circuit of a quantum head; `mlp` and `quadratic` are matched to it."""
+    attention: Attention = "none"
+    """What the expectation values of a quantum head do: `none`: they are what the last layer receives; `features`:
+    their softmax weights the features that the circuit encodes, and the last layer receives these."""
     angle_spread: Annotated[float | None, Field(gt=0, le=100), BeforeValidator(_none_as_text)] = None
     """Batch-normalise the projected features of a quantum or quadratic head to this standard deviation, so that the
     angles start where the circuit responds; None: take them as they are, like the paper."""
     classifier_gain: float = Field(default=1.0, gt=0, le=1000)
     """Factor on the first weights of a quantum or quadratic head's last layer. Expectation values are small at first:
     with a larger factor a CNN that starts from random weights leaves its plateau sooner."""
+
+    @model_validator(mode="after")
+    def _weights_of_its_own(self) -> "ModelSpec":
+        if self.backbone == "cnn5" and self.weights == "imagenet":
+            raise ValueError("backbone 'cnn5' has no ImageNet weights: give weights = 'none' or a file of your own")
+        return self
 
     @property
     def is_quantum(self) -> bool:
@@ -239,7 +253,11 @@ def experiment_toml(spec: ExperimentSpec) -> str:
     """Every setting of an experiment, defaults included, as the text of a TOML file."""
     import tomli_w
 
-    return tomli_w.dumps(spec.model_dump(mode="json", exclude_none=True))
+    values = spec.model_dump(mode="json", exclude_none=True)
+    for (table, key), default in LATER.items():
+        if values[table][key] == default:
+            del values[table][key]
+    return tomli_w.dumps(values)
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, where: str) -> None:

@@ -36,6 +36,8 @@ class Predictions:
     """(N, M), standard errors of the expectation values; zero where they are exact."""
     repeated_expectation_values: NDArray[np.float64] | None = None
     """(R, N, M), those of each repeat; None for a single one."""
+    repeated_probabilities: NDArray[np.float64] | None = None
+    """(R, N, C), from the expectation values of each repeat alone; None for a single one."""
     reference_probabilities: NDArray[np.float64] | None = None
     """(N, C), from exact expectation values without noise; None where the device gives just these."""
     reference_expectation_values: NDArray[np.float64] | None = None
@@ -81,7 +83,7 @@ def predict_logits(head: ClassifierHead, features: Tensor) -> Tensor:
     if head.layer is None:
         logits: Tensor = head(features)
         return logits
-    return head.logits(head.layer.estimate(head.quantum_features(features)).values)
+    return head.logits(head.layer.estimate(head.quantum_features(features)).values, features)
 
 
 @torch.no_grad()
@@ -127,7 +129,11 @@ def predictions_from(head: ClassifierHead, stored: Features, drawn: Estimates, r
     repeats, values = len(drawn.values), drawn.values
     mean = values.double().mean(dim=0)
     stderr = drawn.stderr.double().square().sum(dim=0).sqrt() / repeats
-    logits = head.logits(mean.to(torch.get_default_dtype())).double()
+    features = torch.from_numpy(stored.features)
+    logits = head.logits(mean.to(torch.get_default_dtype()), features).double()
+    repeated = None
+    if repeats > 1:
+        repeated = np.stack([softmax(head.logits(each.to(torch.get_default_dtype()), features)) for each in values])
     return Predictions(
         stored.ids,
         stored.labels,
@@ -136,7 +142,8 @@ def predictions_from(head: ClassifierHead, stored: Features, drawn: Estimates, r
         mean.numpy(),
         stderr.numpy(),
         repeated_expectation_values=values.double().numpy() if repeats > 1 else None,
-        reference_probabilities=None if reference is None else softmax(head.logits(reference)),
+        repeated_probabilities=repeated,
+        reference_probabilities=None if reference is None else softmax(head.logits(reference, features)),
         reference_expectation_values=None if reference is None else reference.double().numpy(),
     )
 
@@ -145,12 +152,6 @@ def predictions_from(head: ClassifierHead, stored: Features, drawn: Estimates, r
 def exact_expectation_values(layer: QuantumLayer, features: Tensor) -> Tensor:
     """What a layer's circuit gives without noise and shots: features (N, F) -> expectation values (N, M)."""
     return layer.with_device(REFERENCE_DEVICE).estimate(features).values
-
-
-@torch.no_grad()
-def probabilities_of(head: ClassifierHead, expectation_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a head with a quantum layer makes of expectation values, (N, M) -> (N, C)."""
-    return softmax(head.logits(torch.from_numpy(expectation_values).to(torch.get_default_dtype())))
 
 
 def softmax(logits: Tensor) -> NDArray[np.float64]:
