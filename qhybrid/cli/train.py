@@ -26,6 +26,12 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Images are resized to this many pixels a side.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="Where the CNN runs: auto, cpu, gpu.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes of a node that train together, each on its GPU, or on the CPU.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(help="Computers; srun or torchrun starts the processes.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Lightning's strategy for several processes: auto, ddp.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
     settings: options.Settings = None,
     drop_leaks: Annotated[
@@ -58,6 +64,10 @@ def train(
         train__batch_size=batch_size,
         data__image_size=image_size,
         train__seed=seed,
+        train__accelerator=accelerator,
+        train__devices=devices,
+        train__nodes=nodes,
+        train__strategy=strategy,
         data__drop_leaks=drop_leaks or None,
     )
     if resume is not None:

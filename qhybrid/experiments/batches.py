@@ -93,24 +93,70 @@ class EpochOrder(Sampler[int]):
         return iter(order[self.first :].tolist())
 
 
-def training_loader(images: TrainingImages, *, batch_size: int, workers: int) -> DataLoader[Any]:
-    """Batches in an order of their own in every epoch."""
+class SharedBatches(Sampler[list[int]]):
+    """What one of several processes takes of every batch.
+
+    The batches are those of a single process, cut into parts whose sizes differ by one at most. A last batch that
+    leaves a process less than two images, which batch normalisation needs, is joined to the one before.
+    """
+
+    def __init__(self, order: EpochOrder, batch_size: int, rank: int, n_processes: int) -> None:
+        self.sampler = order
+        self.batch_size = batch_size
+        self.rank, self.n_processes = rank, n_processes
+
+    def _ends(self, n_images: int) -> list[int]:
+        ends = list(range(self.batch_size, n_images + 1, self.batch_size))
+        if n_images % self.batch_size >= 2 * self.n_processes:
+            return [*ends, n_images]
+        return [*ends[:-1], n_images]
+
+    def __len__(self) -> int:
+        return len(self._ends(len(self.sampler)))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, start = list(self.sampler), 0
+        for end in self._ends(len(order)):
+            yield order[start:end][self.rank :: self.n_processes]
+            start = end
+
+
+def training_loader(
+    images: TrainingImages, *, batch_size: int, workers: int, rank: int = 0, n_processes: int = 1
+) -> DataLoader[Any]:
+    """Batches in an order of their own in every epoch, or the parts of them that one of several processes takes."""
     n_images = len(images)
+    order = EpochOrder(n_images, images.seed)
+    batches: dict[str, Any] = {
+        "batch_size": batch_size,
+        "sampler": order,
+        # Batch normalisation cannot train on one image.
+        "drop_last": n_images % batch_size == 1,
+    }
+    if n_processes > 1:
+        batches = {"batch_sampler": SharedBatches(order, batch_size, rank, n_processes)}
+    return DataLoader(images, num_workers=workers, collate_fn=_whole, persistent_workers=False, **batches)
+
+
+def epoch_order(loader: DataLoader[Any]) -> EpochOrder:
+    """The order of a `training_loader`."""
+    order = loader.batch_sampler.sampler if isinstance(loader.batch_sampler, SharedBatches) else loader.sampler
+    assert isinstance(order, EpochOrder)
+    return order
+
+
+def split_loader(
+    split: Split, *, batch_size: int, workers: int = 0, rank: int = 0, n_processes: int = 1
+) -> DataLoader[Any]:
+    """Batches of a split in its own order, or of every n-th image from the rank-th on, for one of n processes."""
+    part = range(rank, len(split), n_processes)
     return DataLoader(
-        images,
+        SplitImages(split),
         batch_size=batch_size,
-        sampler=EpochOrder(n_images, images.seed),
+        sampler=None if n_processes == 1 else part,
         num_workers=workers,
         collate_fn=_whole,
-        # Batch normalisation cannot train on one image.
-        drop_last=n_images % batch_size == 1,
-        persistent_workers=False,
     )
-
-
-def split_loader(split: Split, *, batch_size: int, workers: int = 0) -> DataLoader[Any]:
-    """Batches of a split in its own order."""
-    return DataLoader(SplitImages(split), batch_size=batch_size, num_workers=workers, collate_fn=_whole)
 
 
 def _whole(batch: Any) -> Any:

@@ -87,13 +87,14 @@ class Executor:
                 yield
             return
         local = LocalCluster(
-            n_workers=self.workers or _usable_cores(), threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+            n_workers=self.workers or usable_cores(), threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
         )
         with local, Client(local):
             yield
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -104,7 +105,7 @@ def _on_one_thread(
     from threadpoolctl import threadpool_limits
 
     if parent not in (None, os.getpid()):  # joblib takes no other process for a single worker
-        _die_with(parent)
+        die_with(parent)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -115,7 +116,7 @@ def _on_one_thread(
 
 
 @cache
-def _die_with(parent: int | None) -> None:
+def die_with(parent: int | None) -> None:
     """End this process soon after the one that started it was killed: nobody would take what it computes.
 
     Ctrl-C, which a terminal sends to both, is for the other one, which then ends this one.

@@ -37,6 +37,8 @@ class EpochTable(Callback):  # type: ignore[misc]
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         row = {"epoch": str(trainer.current_epoch + 1)} | {
             name: f"{float(trainer.callback_metrics[name]):.8g}" for name in COLUMNS
         }

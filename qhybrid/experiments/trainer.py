@@ -13,7 +13,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from qhybrid.errors import InputError
-from qhybrid.experiments.batches import EpochOrder
+from qhybrid.experiments.batches import epoch_order
 from qhybrid.experiments.checkpoints import (
     CheckpointFiles,
     EveryStep,
@@ -24,6 +24,7 @@ from qhybrid.experiments.checkpoints import (
     read_checkpoint,
 )
 from qhybrid.experiments.progress import EpochTable, Progress
+from qhybrid.experiments.ranks import check_processes, cluster_environment
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.spec import TrainSpec
 from qhybrid.experiments.training_jobs import job_device
@@ -42,7 +43,8 @@ def fit(
 ) -> None:
     """Train, from the last checkpoint of the run if there is one.
 
-    There is one after every epoch, and on a device that sends jobs after every step.
+    There is one after every epoch, and on a device that sends jobs after every step. Where several processes train
+    together, each calls this; the first one writes.
 
     Args:
         run: Gets the checkpoints and `metrics.csv`; says for how long.
@@ -55,7 +57,7 @@ def fit(
         InputError: As in `check_available`, or a checkpoint is damaged.
     """
     spec = run.spec.train
-    gpu = check_available(spec)
+    gpu, environment = check_available(spec), cluster_environment(spec)
     if sends_jobs := job_device(module.classifier) is not None:
         n_jobs = spec.epochs * (len(training) + 1)
         said = f"a job for each of {len(training)} steps and one for the validation an epoch: at most {n_jobs} jobs"
@@ -63,7 +65,9 @@ def fit(
     with _quiet_lightning(), _deterministic(on=not gpu):
         trainer = lightning.Trainer(
             accelerator="gpu" if gpu else "cpu",
-            devices=1,
+            devices=spec.devices,
+            num_nodes=spec.nodes,
+            strategy="auto" if environment is None else "ddp" if spec.strategy == "auto" else spec.strategy,
             max_epochs=spec.epochs,
             logger=_loggers(run),
             callbacks=[
@@ -73,7 +77,8 @@ def fit(
                 *([EveryStep(run)] if sends_jobs else []),
                 *best_and_last(run),
             ],
-            plugins=[CheckpointFiles()],
+            plugins=[CheckpointFiles(), *([] if environment is None else [environment])],
+            use_distributed_sampler=False,  # `training_loader` and `split_loader` give each process its part
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -83,8 +88,7 @@ def fit(
             trainer.fit(module, training, validation)
         elif not has_stopped(checkpoint := read_checkpoint(run.last_checkpoint), spec):
             epochs, steps = position(checkpoint)
-            assert isinstance(training.sampler, EpochOrder)
-            training.sampler.start_at(epochs, steps * spec.batch_size)
+            epoch_order(training).start_at(epochs, steps * spec.batch_size)
             trainer.fit(module, training, validation, ckpt_path=run.last_checkpoint)
 
 
@@ -92,14 +96,17 @@ def check_available(spec: TrainSpec) -> bool:
     """Whether the CNN will run on a GPU.
 
     Raises:
-        InputError: There is no GPU where one is asked for, or a logger is not installed.
+        InputError: There is no GPU where one is asked for, a logger is not installed, or so many processes cannot
+            train together here (see `check_processes`).
     """
     for name, packages in LOGGER_PACKAGES.items():
         if name in spec.loggers and not any(find_spec(package) for package in packages):
             raise InputError(f"train.loggers: {name!r} is not installed: pip install 'qhybrid[{name}]'")
     if spec.accelerator == "gpu" and not torch.cuda.is_available():
         raise InputError("train.accelerator is 'gpu', but torch finds none here; allowed: auto, cpu")
-    return torch.cuda.is_available() and spec.accelerator != "cpu"
+    gpu = torch.cuda.is_available() and spec.accelerator != "cpu"
+    check_processes(spec, gpu=gpu)
+    return gpu
 
 
 def _loggers(run: Run) -> list[Any] | bool:
@@ -118,9 +125,10 @@ def _loggers(run: Run) -> list[Any] | bool:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Silence what Lightning says about hardware and settings that are ours on purpose."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             for message in (
@@ -134,7 +142,8 @@ def _quiet_lightning() -> Iterator[None]:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Train an experiment into a run folder, and go on with one that was interrupted."""
 
+import io
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from qhybrid.experiments.batches import TrainingImages, split_loader, training_l
 from qhybrid.experiments.checkpoints import read_checkpoint
 from qhybrid.experiments.device_choice import warn_of_lost_signal
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
+from qhybrid.experiments.ranks import run_ranks, starts_processes, this_rank
 from qhybrid.experiments.runs import ROOT, Features, Run, can_go_on, claim, create_run, how_to_go_on, open_run
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec
@@ -33,7 +36,9 @@ from qhybrid.storage import write_json, write_text
 def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = None) -> Run:
     """Train an experiment.
 
-    All that the user can have got wrong is looked at before the run folder is made.
+    All that the user can have got wrong is looked at before the run folder is made. Where srun or torchrun has started
+    several processes that train together, the first one makes and completes the run; the others leave (SystemExit) when
+    the training has ended.
 
     Args:
         spec: The experiment.
@@ -49,6 +54,10 @@ def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = N
     console = console or Console(stderr=True)
     if spec.study is not None:
         raise InputError(f"experiment {spec.name!r} has several arms: `qhybrid study {spec.name}` trains them all")
+    if this_rank(spec.train) > 0:
+        with tempfile.TemporaryDirectory() as folder:
+            take_part(Run(Path(folder), spec))
+        raise SystemExit(0)
     dataset, model, leaks = _prepare(spec, console)
     run = create_run(spec, out)
     with claim(run), _state_kept(run, model):
@@ -92,6 +101,9 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
     """
     console = console or Console(stderr=True)
     run = open_run(path, root=root, incomplete=True)
+    if this_rank(run.spec.train) > 0:
+        take_part(run)
+        raise SystemExit(0)
     if run.state == "complete":
         return run
     with claim(run):
@@ -113,6 +125,7 @@ def _prepare(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, Hybr
     dataset, leaks = load_data(spec, console)
     model = _build(spec, dataset, spec.model.circuit)
     _check_noise(spec, model)
+    _check_processes(spec, dataset, model)
     if model.head.layer is not None:
         warn_of_lost_signal(model.head.layer, console)
     return dataset, model, leaks
@@ -161,6 +174,21 @@ def _check_noise(spec: ExperimentSpec, model: HybridClassifier) -> None:
         )
 
 
+def _check_processes(spec: ExperimentSpec, dataset: ImageDataset, model: HybridClassifier) -> None:
+    n = spec.train.n_processes
+    if n == 1:
+        return
+    if job_device(model) is not None:
+        raise InputError(
+            f"{n} processes (train.devices x train.nodes), but {spec.device.name} sends jobs: their order and their "
+            "ledger are those of one process"
+        )
+    for split, least in (("train", 2 * n), ("validation", n)):
+        if len(dataset.splits[split]) < least:
+            count = len(dataset.splits[split])
+            raise InputError(f"{n} processes (train.devices x train.nodes) need {least} {split} images, not {count}")
+
+
 def _noise(model: HybridClassifier) -> dict[str, Any] | None:
     """Where the noise of the training comes from; None without noise."""
     layer = model.head.layer
@@ -190,24 +218,46 @@ def _describe(run: Run, dataset: ImageDataset, model: HybridClassifier, leaks: l
     write_json(run.path / "data.json", description)
 
 
-def _finish(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Console) -> Run:
-    """Train from the start or from the last checkpoint, then keep the best model and the features."""
+def take_part(run: Run) -> None:
+    """Train a run as one of several processes that train it together.
+
+    The first of them writes its checkpoints and its log, and tells on standard error how it goes.
+
+    Args:
+        run: Incomplete; only the first process needs its folder, all of them its last checkpoint if there is one.
+    """
+    quiet = Console(file=io.StringIO())
+    dataset, _ = load_data(run.spec, quiet)
+    model = _build(run.spec, dataset, run.circuit)
+    _fit(run, dataset, model, quiet if this_rank(run.spec.train) > 0 else Console(stderr=True))
+
+
+def _fit(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Console) -> None:
+    """Train from the start or from the last checkpoint, alone or as one of several processes."""
     spec = run.spec.train
+    part = {"rank": this_rank(spec), "n_processes": spec.n_processes}
     training = dataset.splits["train"]
     synthetic = augment(training, run.spec.augment, seed=derive_seed(spec.seed, "augmentation"))
     transform = training_transforms(run.spec.data.transforms) if run.spec.data.transforms else None
     images = TrainingImages([training, *([synthetic] if synthetic else [])], transform, spec.seed)
-    module = TrainingModule(model, spec)
     with jobs_of(model, str(run.path.resolve()), console):
         fit(
             run,
-            module,
-            training_loader(images, batch_size=spec.batch_size, workers=spec.workers),
-            split_loader(dataset.splits["validation"], batch_size=64, workers=spec.workers),
+            TrainingModule(model, spec),
+            training_loader(images, batch_size=spec.batch_size, workers=spec.workers, **part),
+            split_loader(dataset.splits["validation"], batch_size=64, workers=spec.workers, **part),
             console=console,
         )
+
+
+def _finish(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Console) -> Run:
+    """Train from the start or from the last checkpoint, then keep the best model and the features."""
+    if starts_processes(run.spec.train):
+        run_ranks(run, console)
+    else:
+        _fit(run, dataset, model, console)
     best = read_checkpoint(run.best_checkpoint)
-    module.load_state_dict(best["state_dict"])
+    TrainingModule(model, run.spec.train).load_state_dict(best["state_dict"])
     for name, split in dataset.splits.items():
         run.write_features(name, backbone_features(model, split))
     save_weights(model, run.path / "model.safetensors", best_epoch=best["epoch"] + 1)

@@ -24,11 +24,17 @@ class Diverged(QHybridError):
 
 @dataclass
 class EpochSums:
-    """The training steps of an epoch so far, added up; part of every checkpoint, so that a mean is of all of them."""
+    """The steps of an epoch so far, added up."""
 
     loss: float = 0.0
     correct: float = 0.0
     images: int = 0
+
+    def add(self, loss: torch.Tensor, accuracy: torch.Tensor, n_images: int) -> None:
+        """Add the means over the images of one step."""
+        self.loss += float(loss.detach()) * n_images
+        self.correct += float(accuracy) * n_images
+        self.images += n_images
 
 
 class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
@@ -43,7 +49,14 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         self.classifier = classifier
         self.spec = spec
         self.sums = EpochSums()
+        """Of the training; part of every checkpoint, so that a mean is of all steps."""
+        self._validation_sums = EpochSums()
         self._held_back: list[Batch] = []
+
+    def on_fit_start(self) -> None:
+        layer = self.classifier.head.layer
+        if layer is not None and self.global_rank > 0:  # the shots of each process are its own
+            layer.seed = derive_seed(self.spec.seed, "circuit", self.global_rank)
 
     def on_train_epoch_start(self) -> None:
         self.sums = EpochSums()  # not called when an epoch goes on in its middle
@@ -60,26 +73,32 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         finally:
             if layer is not None:
                 layer.noise_factor = 1.0  # the backward pass keeps the program of its forward pass
-        self.sums.loss += float(loss.detach()) * len(labels)
-        self.sums.correct += float(accuracy) * len(labels)
-        self.sums.images += len(labels)
+        self.sums.add(loss, accuracy, len(labels))
         if self.trainer.is_last_batch:
-            n_images = self.sums.images
-            self._log("train", self.sums.loss / n_images, self.sums.correct / n_images, n_images)
-        return loss
+            self._log_sums("train", self.sums)
+        return loss * self._share(len(labels))
 
     def on_validation_epoch_start(self) -> None:
         self._held_back = []
+        self._validation_sums = EpochSums()
+        if self.trainer.world_size > 1:
+            # The means of batch normalisation are of each process's images; the first one's are kept.
+            for values in self.buffers():
+                torch.distributed.broadcast(values, src=0)
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         images, labels = batch
         features = self._features(images)
-        if job_device(self.classifier) is None:
-            self._log("validation", *self._scores(features, labels), len(labels))
-        else:
+        if job_device(self.classifier) is not None:
             self._held_back.append((features, labels))
+        elif self.trainer.world_size > 1:
+            self._validation_sums.add(*self._scores(features, labels), len(labels))
+        else:
+            self._log("validation", *self._scores(features, labels), len(labels))
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.world_size > 1:
+            self._log_sums("validation", self._validation_sums)
         if self._held_back:
             self._name_job(f"validation epoch {self.current_epoch + 1}")
             features, labels = (torch.cat(parts) for parts in zip(*self._held_back, strict=True))
@@ -130,7 +149,26 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
 
     def _log(self, split: str, loss: torch.Tensor | float, accuracy: torch.Tensor | float, n_images: int) -> None:
         scores = {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
-        self.log_dict(scores, on_step=False, on_epoch=True, batch_size=n_images)
+        several = self.trainer.world_size > 1  # all have the same then, and Lightning is told so
+        self.log_dict(scores, on_step=False, on_epoch=True, batch_size=n_images, sync_dist=several)
+
+    def _log_sums(self, split: str, sums: EpochSums) -> None:
+        """Log the means over the images of all processes; Lightning's own are wrong where their numbers differ."""
+        loss, correct, n_images = sums.loss, sums.correct, sums.images
+        if self.trainer.world_size > 1:
+            total = torch.tensor([loss, correct, n_images], dtype=torch.float64, device=self.device)
+            torch.distributed.all_reduce(total)
+            loss, correct, n_images = float(total[0]), float(total[1]), int(total[2])
+        self._log(split, loss / n_images, correct / n_images, n_images)
+
+    def _share(self, n_images: int) -> float:
+        """Factor on the mean loss of this process's part of a step, so that the mean over all is that of all images."""
+        n_processes: int = self.trainer.world_size
+        if n_processes == 1:
+            return 1.0
+        total = torch.tensor(float(n_images), device=self.device)
+        torch.distributed.all_reduce(total)
+        return n_images * n_processes / float(total)
 
 
 def noise_factor(spec: TrainSpec, step: int) -> float:
