@@ -19,6 +19,7 @@ Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16", "cnn5"]
 Head = Literal["quantum", "quantum-separable", "quantum-frozen", "linear", "mlp", "quadratic"]
 Attention = Literal["none", "features"]
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 
 LATER: dict[tuple[str, str], Any] = {("model", "attention"): "none"}
 """Settings that came after the first runs. Runs and studies are named by their experiment's text, so it leaves these
@@ -147,8 +148,27 @@ class TrainSpec(BaseModel):
     """Processes that prepare batches; 0: the training process itself. Results do not depend on it."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Where the CNN runs; `auto`: a CUDA GPU where there is one."""
+    devices: PositiveInt = 1
+    """Processes of one node, each on a GPU of its own, or on the CPU; they share the images of every step."""
+    nodes: PositiveInt = 1
+    """Computers; with several, srun or torchrun starts the processes."""
+    strategy: str = "auto"
+    """How Lightning keeps the processes in step: `ddp`, or `ddp_find_unused_parameters_true`; `auto`: `ddp` where there
+    are several."""
     loggers: list[Literal["csv", "tensorboard", "mlflow"]] = ["csv"]
     """Besides `metrics.csv`, which is always written."""
+
+    @property
+    def n_processes(self) -> int:
+        """All processes that train together."""
+        return self.devices * self.nodes
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, strategy: str) -> str:
+        if strategy not in STRATEGIES:
+            raise ValueError(f"unknown strategy {strategy!r}; {did_you_mean(strategy, STRATEGIES)}")
+        return strategy
 
     @field_validator("noise_scale")
     @classmethod
@@ -250,13 +270,19 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def experiment_toml(spec: ExperimentSpec) -> str:
-    """Every setting of an experiment, defaults included, as the text of a TOML file."""
+    """Every setting of an experiment, defaults included, as the text of a TOML file.
+
+    But for how many processes train it where that is one: runs and studies are named by this text.
+    """
     import tomli_w
 
     values = spec.model_dump(mode="json", exclude_none=True)
     for (table, key), default in LATER.items():
         if values[table][key] == default:
             del values[table][key]
+    if spec.train.n_processes == 1:
+        for key in ("devices", "nodes", "strategy"):
+            del values["train"][key]
     return tomli_w.dumps(values)
 
 
