@@ -33,6 +33,7 @@ from qhybrid.experiments.training import resume, train
 from qhybrid.experiments.training_module import TrainingModule
 
 ALL: tuple[Head, ...] = get_args(Head)
+VARIANTS: tuple[Head, ...] = ("quantum", "quantum-separable", "quantum-frozen")
 QUANTUM = tuple(head for head in ALL if ModelSpec(head=head).is_quantum)
 
 
@@ -44,9 +45,9 @@ def _head(
     return build_head(spec, n_classes=n_classes, circuit=circuit, device=device, seed=seed)
 
 
-def test_the_six_heads_are_there_and_three_of_them_are_quantum() -> None:
-    assert set(ALL) == {"quantum", "quantum-separable", "quantum-frozen", "linear", "mlp", "quadratic"}
-    assert QUANTUM == ("quantum", "quantum-separable", "quantum-frozen")
+def test_the_eight_heads_are_there_and_four_of_them_are_quantum() -> None:
+    assert set(ALL) - set(QUANTUM) == {"vqc-mlp", "linear", "mlp", "quadratic"}
+    assert (*VARIANTS, "tt-quantum") == QUANTUM
     with pytest.raises(InputError, match=r"model\.head.*quantum-frozen"):
         load_experiment("quickstart", {"model.head": "quantum-frosen"})
 
@@ -54,7 +55,8 @@ def test_the_six_heads_are_there_and_three_of_them_are_quantum() -> None:
 @pytest.mark.parametrize(
     ("kind", "circuit"),
     [
-        *((kind, circuit) for kind in ALL for circuit in ("sda_qec", "sda_qec_4q")),
+        *((kind, "sda_qec") for kind in ALL if kind != "tt-quantum"),
+        *((kind, "sda_qec_4q") for kind in ALL),
         *((kind, circuit) for kind in QUANTUM for circuit in ("angle_4q", "iqp_4q", "reupload_4q")),
     ],
 )
@@ -72,7 +74,7 @@ def test_gradients_reach_the_features_and_all_that_is_trained(kind: str, circuit
 
 
 def test_quantum_heads_of_one_seed_begin_with_the_same_weights() -> None:
-    plain, separable, frozen = (_head(kind, "sda_qec_4q", seed=5).state_dict() for kind in QUANTUM)
+    plain, separable, frozen = (_head(kind, "sda_qec_4q", seed=5).state_dict() for kind in VARIANTS)
     quadratic = _head("quadratic", "sda_qec_4q", seed=5).state_dict()
     assert plain.keys() == separable.keys() == frozen.keys()
     for name, value in plain.items():
@@ -290,7 +292,7 @@ def test_every_head_is_trained_and_its_run_opens_again(kind: str, tmp_path: Path
         images,
         model__head=kind,
         model__circuit="sda_qec_4q",
-        model__feature_dim=16,
+        model__feature_dim=32 if kind == "tt-quantum" else 16,
         device__name="qhybrid.statevector",
         device__diff_method="best",
         device__shots="none",

@@ -113,14 +113,14 @@ def _runs(root: Path) -> list[dict[str, Any]]:
     rows = []
     for run in list_runs(root):
         spec = run.spec
-        variant = spec.model.head.partition("-")[2]
+        variant = spec.model.head.removeprefix("quantum").lstrip("-")
         circuit = f"{spec.model.circuit} ({variant})" if variant else spec.model.circuit
         rows.append(
             {
                 "run": str(run.path),
                 "state": run.state,
-                "head": circuit if spec.model.is_quantum else spec.model.head,
-                "device": spec.device.name if spec.model.is_quantum else "",
+                "head": circuit if spec.model.has_circuit else spec.model.head,
+                "device": spec.device.name if spec.model.has_circuit else "",
                 "seed": spec.train.seed,
                 "created": str(run.status.get("created", "")),
             }

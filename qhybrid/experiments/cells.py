@@ -102,7 +102,7 @@ def compute_cell(task: CellTask) -> str:
         run = open_run(task.run)
         started = time.perf_counter()
         head = run.load_head(task.cell.choice, seed=task.seed)
-        if not isinstance(head, QuantumHead):
+        if head.layer is None:
             raise InputError(f"run {task.run!r} has a {run.spec.model.head} head: no device runs it")
         stored = samples_of(run, task.split, task.limit, seed=task.seed)
         prepared = time.perf_counter() - started
@@ -110,6 +110,7 @@ def compute_cell(task: CellTask) -> str:
         device = describe_device(head.layer)
         adapted: dict[str, Any] = {}
         if task.cell.adapt is not None:
+            assert isinstance(head, QuantumHead)
             fit, adapted["adaptation"] = _adapt(task, run, head)
             predictions = fitted_predictions(fit, head, stored, predictions)
         drawn, probabilities = _repeats(predictions)

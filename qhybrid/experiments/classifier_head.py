@@ -41,6 +41,7 @@ class ProjectingHead(ClassifierHead):
         width: How many features the circuit reads.
         n_values: What the last layer receives.
         n_classes: Number of classes.
+        projection: In place of the Linear; None: that.
         angle_spread: Batch-normalise what is projected to this standard deviation; None: do not.
         classifier_gain: Factor on the first weights of the last layer.
     """
@@ -52,11 +53,14 @@ class ProjectingHead(ClassifierHead):
         n_values: int,
         n_classes: int,
         *,
+        projection: nn.Module | None = None,
         angle_spread: float | None = None,
         classifier_gain: float = 1.0,
     ) -> None:
         super().__init__()
-        self.projection = nn.Identity() if width == feature_dim else nn.Linear(feature_dim, width)
+        if projection is None:
+            projection = nn.Identity() if width == feature_dim else nn.Linear(feature_dim, width)
+        self.projection = projection
         self.spread = angle_spread
         self.norm = None if angle_spread is None else nn.BatchNorm1d(width, affine=False)
         self.classifier = nn.Linear(n_values, n_classes)

@@ -42,9 +42,7 @@ def evaluate_quadratic_form(run: Run, *, split: str = "test", limit: int | None 
         InputError: The run is damaged, has a classical head, or its circuit is no quadratic form of the features.
     """
     if not run.spec.model.is_quantum:
-        raise InputError(
-            f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer: nothing to dequantise"
-        )
+        raise InputError(f"run {str(run.path)!r} has {run.spec.model.without_quantum_layer}: nothing to dequantise")
     stored = samples_of(run, split, limit, seed=seed)
     clock = [time.perf_counter()]
     head = run.load_head(DeviceChoice(name=REFERENCE_DEVICE), seed=seed)

@@ -64,7 +64,7 @@ def choose_device(run: Run, options: DeviceOptions) -> DeviceChoice:
         InputError: The run has a classical head, or a noise scale or noise parts are given without a noise model.
     """
     asked = {key: value for key, value in options.items() if value is not None}
-    if not run.spec.model.is_quantum:
+    if not run.spec.model.has_circuit:
         if asked:
             raise InputError(
                 f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer: "

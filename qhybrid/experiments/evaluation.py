@@ -8,6 +8,7 @@ from rich.console import Console
 from qhybrid.errors import InputError
 from qhybrid.experiments.device_choice import DeviceOptions, choose_device, describe_device, warn_of_lost_signal
 from qhybrid.experiments.heads import ClassifierHead
+from qhybrid.experiments.heads_generated import GeneratedMLPHead
 from qhybrid.experiments.measurement import Evaluation, evaluation_name, layer_name, measure
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.split_predictions import predict_split, samples_of
@@ -34,6 +35,9 @@ def evaluate(
 
     Unless the device is exact and without noise itself, all is compared with the run's reference: the same head on the
     same features with exact expectation values of `qhybrid.statevector`.
+
+    A `vqc-mlp` head predicts from the weights that it has kept, without a device; with one that is asked for, from
+    weights that are made there.
 
     On a machine all repeats are one job, which is waited for (see `hardware`).
 
@@ -89,9 +93,17 @@ def open_head(run: Run, options: DeviceOptions, *, repeats: int, seed: int) -> C
     """
     if not 1 <= repeats <= MAX_REPEATS:
         raise InputError(f"repeats = {repeats}: allowed are whole numbers from 1 to {MAX_REPEATS}")
-    if repeats > 1 and not run.spec.model.is_quantum:
-        raise InputError(f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer to repeat")
-    head = run.load_head(choose_device(run, options), seed=seed)
+    if repeats > 1 and not run.spec.model.has_circuit:
+        raise InputError(f"run {str(run.path)!r} has {run.spec.model.without_quantum_layer}: nothing to repeat")
+    choice = choose_device(run, options)
+    head = run.load_head(choice, seed=seed)
+    if isinstance(head, GeneratedMLPHead) and all(value is None for value in options.values()):
+        if repeats > 1:
+            raise InputError(
+                f"repeats = {repeats}: a {run.spec.model.head} head predicts from the weights that it has kept; give a "
+                "device and shots to make them anew"
+            )
+        head = head.without_device()
     if repeats > 1 and head.layer is not None and head.layer.shots is None:
         raise InputError(f"repeats = {repeats}: exact expectation values do not vary; give shots, such as 1024")
     return head

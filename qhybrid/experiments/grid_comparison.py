@@ -151,8 +151,10 @@ def _check(runs: Sequence[Run], cells: Sequence[Cell], split: str, margin: float
     if not runs:
         raise InputError("no run to compare")
     for run in runs:
-        if not run.spec.model.is_quantum:
+        if not run.spec.model.has_circuit:
             raise InputError(f"run {str(run.path)!r} has a {run.spec.model.head} head: no device runs it")
+        if not run.spec.model.is_quantum and any(cell.adapt is not None for cell in cells):
+            raise InputError(f"run {str(run.path)!r} has {run.spec.model.without_quantum_layer}: nothing to adapt")
         run.features(split)
         for method in {cell.adapt for cell in cells if cell.adapt is not None}:
             training_samples(run, None, seed)

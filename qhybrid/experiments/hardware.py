@@ -261,7 +261,7 @@ def evaluate_job(
         inputs = head.quantum_features(torch.from_numpy(stored.features))
     _check_unchanged(run, head.layer, inputs, rows, ledger, repeats)
     estimates, remark = combine_jobs(rows, found, read_readout(ledger, job.client, rows), repeats=repeats)
-    drawn = Estimates(*(each.reshape(repeats, len(stored.labels), -1) for each in (estimates.values, estimates.stderr)))
+    drawn = Estimates(*(each.reshape(repeats, len(inputs), -1) for each in (estimates.values, estimates.stderr)))
     evaluation = measure(
         run,
         name_of(row),

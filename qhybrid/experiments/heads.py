@@ -14,8 +14,10 @@ from qhybrid.circuits.spec import load_circuit
 from qhybrid.errors import InputError
 from qhybrid.experiments.classifier_head import ClassifierHead, ProjectingHead
 from qhybrid.experiments.heads_classical import LinearHead, MatchedMLPHead, QuadraticHead, matched_mlp
+from qhybrid.experiments.heads_generated import GeneratedMLPHead
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import Attention, DeviceChoice, Head, ModelSpec
+from qhybrid.experiments.tensor_train import TensorTrainLinear
 from qhybrid.layer import QuantumLayer
 
 __all__ = [
@@ -35,6 +37,7 @@ class QuantumHead(ProjectingHead):
         layer: The quantum layer.
         n_classes: Number of classes.
         attention: `none` or `features`.
+        projection: As in `ProjectingHead`.
         angle_spread: As in `ProjectingHead`.
         classifier_gain: As in `ProjectingHead`.
 
@@ -51,6 +54,7 @@ class QuantumHead(ProjectingHead):
         n_classes: int,
         *,
         attention: Attention = "none",
+        projection: nn.Module | None = None,
         angle_spread: float | None = None,
         classifier_gain: float = 1.0,
     ) -> None:
@@ -64,6 +68,7 @@ class QuantumHead(ProjectingHead):
             layer.n_features,
             layer.n_observables,
             n_classes,
+            projection=projection,
             angle_spread=angle_spread,
             classifier_gain=classifier_gain,
         )
@@ -131,8 +136,8 @@ def head_circuit(head: Head, circuit: str) -> Circuit:
         raise InputError(f"head {head!r}: {error}") from None
 
 
-def _quantum(request: HeadRequest) -> ClassifierHead:
-    layer = QuantumLayer(
+def _layer(request: HeadRequest) -> QuantumLayer:
+    return QuantumLayer(
         head_circuit(request.spec.head, request.circuit),
         device=request.device.name,
         diff_method=request.device.diff_method,
@@ -145,15 +150,34 @@ def _quantum(request: HeadRequest) -> ClassifierHead:
         mitigation=request.device.mitigation,
         seed=request.seed,
     )
+
+
+def _quantum(request: HeadRequest) -> ClassifierHead:
+    layer = _layer(request)
     layer.weights.requires_grad_(request.spec.head != "quantum-frozen")
     return QuantumHead(
         request.feature_dim,
         layer,
         request.n_classes,
         attention=request.spec.attention,
+        projection=_tensor_train(request, layer) if request.spec.head == "tt-quantum" else None,
         angle_spread=request.spec.angle_spread,
         classifier_gain=request.spec.classifier_gain,
     )
+
+
+def _tensor_train(request: HeadRequest, layer: QuantumLayer) -> TensorTrainLinear:
+    if layer.n_features == request.feature_dim:
+        raise InputError(
+            f"head 'tt-quantum': circuit {layer.circuit.name!r} reads all {request.feature_dim} features as they are: "
+            "there is no projection that a tensor train could replace"
+        )
+    return TensorTrainLinear(request.feature_dim, layer.n_features, rank=request.spec.tt_rank)
+
+
+def _generated(request: HeadRequest) -> ClassifierHead:
+    hidden = request.spec.hidden_units
+    return GeneratedMLPHead(request.feature_dim, _layer(request), request.n_classes, hidden_units=hidden)
 
 
 def _linear(request: HeadRequest) -> ClassifierHead:
@@ -161,6 +185,8 @@ def _linear(request: HeadRequest) -> ClassifierHead:
 
 
 def _mlp(request: HeadRequest) -> ClassifierHead:
+    if request.spec.hidden_units is not None:
+        return MatchedMLPHead(request.feature_dim, request.spec.hidden_units, request.n_classes)
     budget = quantum_head_parameters(request.feature_dim, load_circuit(request.circuit), request.n_classes)
     return MatchedMLPHead(*matched_mlp(request.feature_dim, request.n_classes, budget), request.n_classes)
 
@@ -184,6 +210,8 @@ HEADS: dict[Head, Callable[[HeadRequest], ClassifierHead]] = {
     "quantum": _quantum,
     "quantum-separable": _quantum,
     "quantum-frozen": _quantum,
+    "tt-quantum": _quantum,
+    "vqc-mlp": _generated,
     "linear": _linear,
     "mlp": _mlp,
     "quadratic": _quadratic,

@@ -24,7 +24,7 @@ class LinearHead(ClassifierHead):
 class MatchedMLPHead(ClassifierHead):
     """[average pooling to `width`] -> Linear(width, hidden) -> ReLU -> Linear(hidden, C).
 
-    `matched_mlp` chooses the sizes.
+    `matched_mlp` chooses the sizes, unless the number of hidden units is given.
     """
 
     def __init__(self, width: int, hidden: int, n_classes: int) -> None:

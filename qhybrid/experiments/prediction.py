@@ -12,6 +12,7 @@ from qhybrid.data.dataset import Split
 from qhybrid.data.dicom import read_dicom
 from qhybrid.data.images import IMAGE_SUFFIXES, read_image, read_images
 from qhybrid.data.spec import DataSpec
+from qhybrid.experiments.heads_generated import GeneratedMLPHead
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.spec import DeviceChoice
 from qhybrid.experiments.split_predictions import predict_logits, softmax
@@ -33,8 +34,11 @@ def predict(run: Run, paths: Sequence[Path | str], *, device: DeviceChoice | Non
     """
     images = torch.cat([_as_trained(Path(path), run.spec.data) for path in paths])
     model = run.load_model(device)
+    head = model.head
+    if device is None and isinstance(head, GeneratedMLPHead):
+        head = head.without_device()
     with torch.no_grad():
-        return softmax(predict_logits(model.head, model.backbone_features(images)))
+        return softmax(predict_logits(head, model.backbone_features(images)))
 
 
 def _as_trained(path: Path, spec: DataSpec) -> torch.Tensor:

@@ -16,7 +16,9 @@ from qhybrid.experiments.study_spec import Scale, StudySpec
 from qhybrid.noise_models.model import PARTS
 
 Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16", "cnn5"]
-Head = Literal["quantum", "quantum-separable", "quantum-frozen", "linear", "mlp", "quadratic"]
+Head = Literal[
+    "quantum", "quantum-separable", "quantum-frozen", "tt-quantum", "vqc-mlp", "linear", "mlp", "quadratic"
+]  # fmt: skip
 Attention = Literal["none", "features"]
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
@@ -51,8 +53,10 @@ class ModelSpec(BaseModel):
     """Width of the features that the head receives (256 in the paper)."""
     head: Head = "quantum"
     """`quantum`: the circuit; `quantum-separable`: the circuit without its entangling gates; `quantum-frozen`: the
-    circuit with the weights that were drawn; `linear`: one layer; `mlp`: two layers about as large as the quantum head;
-    `quadratic`: a free quadratic form about as large, for circuits that begin with amplitude encoding."""
+    circuit with the weights that were drawn; `tt-quantum`: a tensor train in place of the circuit's projection;
+    `vqc-mlp`: two layers, the weights of the first made by the circuit during training; `linear`: one layer; `mlp`: two
+    layers about as large as the quantum head; `quadratic`: a free quadratic form about as large, for circuits that
+    begin with amplitude encoding."""
     circuit: str = "angle_4q"
     """Name in the catalog or path of the circuit of a quantum head; `mlp` and `quadratic` are matched to it."""
     attention: Attention = "none"
@@ -64,6 +68,11 @@ class ModelSpec(BaseModel):
     classifier_gain: float = Field(default=1.0, gt=0, le=1000)
     """Factor on the first weights of a quantum or quadratic head's last layer. Expectation values are small at first:
     with a larger factor a CNN that starts from random weights leaves its plateau sooner."""
+    tt_rank: Annotated[int | None, Field(ge=1, le=4096), BeforeValidator(_none_as_text)] = None
+    """Rank of the tensor train of a `tt-quantum` head; None: 4."""
+    hidden_units: Annotated[int | None, Field(ge=1, le=65536), BeforeValidator(_none_as_text)] = None
+    """Hidden units of a `vqc-mlp` head (None: 16), or of an `mlp` head (None: about as many parameters as the quantum
+    head has)."""
 
     @model_validator(mode="after")
     def _weights_of_its_own(self) -> "ModelSpec":
@@ -73,8 +82,20 @@ class ModelSpec(BaseModel):
 
     @property
     def is_quantum(self) -> bool:
-        """Whether the head has a quantum layer."""
-        return self.head.startswith("quantum")
+        """Whether samples go through a quantum layer."""
+        return self.head.startswith("quantum") or self.head == "tt-quantum"
+
+    @property
+    def has_circuit(self) -> bool:
+        """Whether a circuit is trained: samples go through it, or it makes weights."""
+        return self.is_quantum or self.head == "vqc-mlp"
+
+    @property
+    def without_quantum_layer(self) -> str:
+        """What a head is that sees samples without a quantum layer, for the refusal of what takes one."""
+        if self.has_circuit:
+            return f"a {self.head} head, whose circuit makes weights and sees no sample"
+        return f"a {self.head} head without a quantum layer"
 
     @field_validator("weights")
     @classmethod

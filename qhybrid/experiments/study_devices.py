@@ -73,7 +73,7 @@ def device_results(
         for cell in cells
         for name, several in trained.items()
         for each in several
-        if not each.message and open_run(str(each.path)).spec.model.is_quantum
+        if not each.message and open_run(str(each.path)).spec.model.has_circuit
     }
     if not tasks:
         return []

@@ -39,7 +39,7 @@ def run_page(run: Run, *, split: str = "test", comparison: str | None = None) ->
     else:
         verdict.append(_what_is_missing(data))
     verdict += machine_statements(data)
-    circuit = f", circuit {spec.model.circuit}" if spec.model.is_quantum else ""
+    circuit = f", circuit {spec.model.circuit}" if spec.model.has_circuit else ""
     sections = [
         _scores(data),
         *([comparison_section(data)] if data.conditions else []),
