@@ -57,7 +57,7 @@ def test_panels_keep_to_the_width_and_hold_every_gate(name: str, width: int) -> 
     text = draw_text(circuit, width)
     assert max(len(line) for line in text.splitlines()) <= width
     slots = [gate.slot for gate in circuit.gates if gate.slot is not None]
-    assert len(re.findall(r"R[XYZ]+\(", text)) == len(slots)
+    assert len(re.findall(r"(?:R[XYZ]+|P)\(", text)) == len(slots)
     assert text.count("⊕") == sum(gate.name == "cx" for gate in circuit.gates)
     for wire in range(circuit.n_qubits):
         assert f"q{wire}: ──" in text
@@ -148,7 +148,7 @@ def test_roles_say_what_an_angle_depends_on() -> None:
 def test_the_figure_shows_every_qubit_gate_and_observable(name: str) -> None:
     circuit = load_circuit(name)
     shown = texts(circuit)
-    assert sum(text.startswith("$R_") for text in shown) >= sum(gate.slot is not None for gate in circuit.gates)
+    assert sum(text.startswith(("$R_", "$P$")) for text in shown) >= sum(gate.slot is not None for gate in circuit.gates)
     for wire in range(circuit.n_qubits):
         assert any(text.startswith(f"$q_{{{wire}}}") for text in shown)
     for word in circuit.observables:

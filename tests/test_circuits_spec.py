@@ -16,7 +16,9 @@ from qhybrid.layer import QuantumLayer
 
 HEAD = 'qubits = 2\nobservables = ["Z0"]\n'
 ENCODE = '[[blocks]]\nencode = "angle"\n'
-SHIPPED = ("angle_4q", "iqp_4q", "reupload_4q", "sda_qec", "sda_qec_4q", "sda_qec_8q", "strongly_entangling_4q")
+SHIPPED = (
+    "angle_4q", "hqcnn_4q", "iqp_4q", "reupload_4q", "sda_qec", "sda_qec_4q", "sda_qec_8q", "strongly_entangling_4q",
+)  # fmt: skip
 
 
 def circuit_of(*blocks: dict[str, Any], qubits: int = 4) -> Circuit:
@@ -27,6 +29,7 @@ def circuit_of(*blocks: dict[str, Any], qubits: int = 4) -> Circuit:
     ("name", "features", "weights", "gates", "two_qubit_gates"),
     [
         ("angle_4q", 4, 8, 14, 6),
+        ("hqcnn_4q", 4, 18, 4 + 4 + 3 + 7 + 10 + 4 + 10, 6 + 12),
         ("iqp_4q", 4, 8, 2 * (4 + 4 + 6) + 14, 2 * 6 + 6),
         ("reupload_4q", 4, 36, 60, 12),
         ("sda_qec", 256, 8, 14, 6),

@@ -127,6 +127,15 @@ class Circuit:
         return sum(n_wires(gate.name) == 2 for gate in self.gates)
 
     @cached_property
+    def constants(self) -> dict[int, float]:
+        """Angle slot -> radians, of the angles that depend on neither features nor weights.
+
+        A machine's circuit is laid out with these filled in, which leaves its compiler more to simplify.
+        """
+        moving = self.columns_that_depend_on(features=True, weights=True)[self.n_amplitudes :]
+        return {int(slot): float(self.offset[slot]) for slot in np.flatnonzero(~moving)}
+
+    @cached_property
     def slot_gates(self) -> tuple[Gate, ...]:
         """The rotation of each angle slot."""
         gates = sorted((gate for gate in self.gates if gate.slot is not None), key=lambda gate: gate.slot or 0)

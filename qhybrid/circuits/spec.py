@@ -25,6 +25,7 @@ from qhybrid import catalog
 from qhybrid.circuits.builder import CircuitBuilder
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.encoders import SQUASHINGS, AmplitudeEncoder, AngleEncoder, IQPEncoder
+from qhybrid.circuits.fourier import add_fourier_transform
 from qhybrid.circuits.gates import ALIASES, FIXED, ROTATIONS, n_wires
 from qhybrid.circuits.observables import PauliWord
 from qhybrid.errors import InputError, did_you_mean
@@ -97,17 +98,20 @@ class Encode(OnWires):
 class Rotate(OnWires):
     """Trainable rotations, one weight each: wire by wire, on each wire the axes in turn."""
 
-    rotate: str = Field(pattern="^[XYZ]+$")
-    """Axes in the order of time: "Y", or "ZYZ" for a general rotation."""
+    rotate: str = Field(pattern="^[XYZP]+$")
+    """Axes in the order of time: "Y", or "ZYZ" for a general rotation; "P" is the phase of |1>."""
 
 
 class Entangle(OnWires):
-    """A two-qubit gate on pairs of neighbours in the list of wires; a rotation gate takes a weight for each pair."""
+    """A two-qubit gate on pairs of neighbours in the list of wires; a rotation takes a weight for each pair, or an
+    angle."""
 
     entangle: Pattern
     """`chain`: 0-1, 1-2, ...; `ring`: the chain closed; `all`: every pair."""
     gate: str = "cx"
     """Any two-qubit gate of the circuit language."""
+    angle: Angle | None = None
+    """Fixed angle of a rotation, in radians or as a multiple of pi; None: a weight for each pair."""
     range: int = Field(default=1, ge=1)
     """How far apart in the list of wires the partners of a ring are."""
 
@@ -121,10 +125,37 @@ class Entangle(OnWires):
         return name
 
     @model_validator(mode="after")
-    def _check_range(self) -> "Entangle":
+    def _check_range_and_angle(self) -> "Entangle":
         if self.range != 1 and self.entangle != "ring":
             raise InputError(f"range is only for entangle = 'ring', not {self.entangle!r}")
+        if self.angle is not None and self.gate not in ROTATIONS:
+            turning = ", ".join(gate for gate in ROTATIONS if n_wires(gate) == 2)
+            raise InputError(f"gate {self.gate!r} takes no angle (allowed with an angle: {turning})")
         return self
+
+
+class Apply(OnWires):
+    """A gate without an angle on every qubit."""
+
+    apply: str
+    """Any such gate on one qubit, "h" for example."""
+
+    @field_validator("apply")
+    @classmethod
+    def _check_gate(cls, name: str) -> str:
+        allowed = [gate for gate in FIXED if n_wires(gate) == 1]
+        if name.lower() not in allowed:
+            raise InputError(f"unknown one-qubit gate {name!r}; {did_you_mean(name, allowed)}")
+        return name.lower()
+
+
+class Fourier(OnWires):
+    """The quantum Fourier transform of the listed qubits, the first the most significant bit (see `fourier`)."""
+
+    qft: Literal["forward", "inverse"]
+    """The transform or its inverse."""
+    swaps: bool = True
+    """Bring its result into the order of the wires; without swaps it is in reverse order, as the inverse takes it."""
 
 
 class Repeat(Block):
@@ -136,7 +167,14 @@ class Repeat(Block):
     """What is repeated."""
 
 
-_BLOCKS: dict[str, type[Block]] = {"encode": Encode, "rotate": Rotate, "entangle": Entangle, "repeat": Repeat}
+_BLOCKS: dict[str, type[Block]] = {
+    "encode": Encode,
+    "rotate": Rotate,
+    "entangle": Entangle,
+    "apply": Apply,
+    "qft": Fourier,
+    "repeat": Repeat,
+}
 
 
 def _block(value: Any) -> Any:
@@ -148,11 +186,11 @@ def _block(value: Any) -> Any:
     kinds = [key for key in value if key in _BLOCKS]
     if len(kinds) != 1:
         near = did_you_mean(str(next(iter(value), "")), _BLOCKS)
-        raise InputError(f"a block needs exactly one of the keys encode, rotate, entangle, repeat; {near}")
+        raise InputError(f"a block needs exactly one of the keys {', '.join(_BLOCKS)}; {near}")
     return catalog.parse(_BLOCKS[kinds[0]], value, f"{kinds[0]} block")
 
 
-AnyBlock = Annotated[Encode | Rotate | Entangle | Repeat, BeforeValidator(_block)]
+AnyBlock = Annotated[Encode | Rotate | Entangle | Apply | Fourier | Repeat, BeforeValidator(_block)]
 Repeat.model_rebuild()
 
 
@@ -234,14 +272,22 @@ def _add(builder: CircuitBuilder, block: Block) -> None:
     elif isinstance(block, Rotate):
         for wire in wires:
             for axis in block.rotate:
-                builder.rotation(f"r{axis.lower()}", (wire,), weights={builder.new_weight(): 1.0})
+                name = "p" if axis == "P" else f"r{axis.lower()}"
+                builder.rotation(name, (wire,), weights={builder.new_weight(): 1.0})
     elif isinstance(block, Entangle):
         for i, j in _pairs(block.entangle, len(wires), block.range):
             pair = (wires[i], wires[j])
-            if block.gate in ROTATIONS:
+            if block.angle is not None:
+                builder.rotation(block.gate, pair, offset=block.angle)
+            elif block.gate in ROTATIONS:
                 builder.rotation(block.gate, pair, weights={builder.new_weight(): 1.0})
             else:
                 builder.fixed(block.gate, pair)
+    elif isinstance(block, Apply):
+        for wire in wires:
+            builder.fixed(block.apply, (wire,))
+    elif isinstance(block, Fourier):
+        add_fourier_transform(builder, wires, inverse=block.qft == "inverse", swaps=block.swaps)
 
 
 def _pairs(pattern: Pattern, n: int, distance: int = 1) -> tuple[tuple[int, int], ...]:

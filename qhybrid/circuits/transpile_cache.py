@@ -73,6 +73,7 @@ def key(circuit: Circuit, target: Target, schedule: bool, layout_seeds: int, opt
         schedule,
         layout_seeds,
         optimization_level,
+        *([list(circuit.constants.items())] if circuit.constants else []),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -122,11 +122,12 @@ def _check_fits(circuit: Circuit, whole: Machine, machine: str) -> None:
 
 
 def _to_qiskit(circuit: Circuit) -> QuantumCircuit:
-    """A circuit in Qiskit's form, with parameters `alpha[slot]`."""
+    """A circuit in Qiskit's form, with parameters `alpha[slot]` but for angles that are constant."""
     angles = ParameterVector("alpha", circuit.n_angles)
     result = QuantumCircuit(circuit.n_qubits, name=circuit.name)
     for gate in circuit.gates:
-        getattr(result, gate.name)(*([] if gate.slot is None else [angles[gate.slot]]), *gate.wires)
+        angle = [] if gate.slot is None else [circuit.constants.get(gate.slot, angles[gate.slot])]
+        getattr(result, gate.name)(*angle, *gate.wires)
     return result
 
 

@@ -101,8 +101,9 @@ def adapt(
         **options: The device (see `DeviceOptions` and `choose_device`).
 
     Returns:
-        The adaptation. `adaptations/<name>.json` and `.safetensors` (`weight` and `bias` of the last layer on noisy
-        expectation values) are written, and results and predictions of both evaluations as by `evaluate`.
+        The adaptation. `adaptations/<name>.json` and `.safetensors` (`weight` and `bias` of the last layer on what it
+        receives from noisy expectation values; `factor` and `offset` of these where it receives features that they
+        weight) are written, and results and predictions of both evaluations as by `evaluate`.
 
     Raises:
         InputError: As in `evaluate`; or the run has a classical head, the device is exact and without noise, or the
@@ -110,9 +111,7 @@ def adapt(
     """
     chosen = check_method(method, split)
     if not run.spec.model.is_quantum:
-        raise InputError(
-            f"run {str(run.path)!r} has a {run.spec.model.head} head without a quantum layer: nothing to adapt"
-        )
+        raise InputError(f"run {str(run.path)!r} has {run.spec.model.without_quantum_layer}: nothing to adapt")
     stored, training = run.features(split), training_samples(run, limit, seed)
     started = time.perf_counter()
     head = open_head(run, options, repeats=1, seed=seed)
@@ -249,7 +248,10 @@ def _write(run: Run, adaptation: Adaptation) -> None:
     from safetensors.numpy import save
 
     folder = run.path / "adaptations"
-    layer = {"weight": adaptation.fit.weight, "bias": adaptation.fit.bias}
+    fit = adaptation.fit
+    layer = {"weight": fit.weight, "bias": fit.bias}
+    if fit.factor is not None and fit.offset is not None and run.spec.model.attention != "none":
+        layer = {"factor": fit.factor, "offset": fit.offset}  # no last layer does the same
     content = save({name: array.astype(np.float32) for name, array in layer.items()})
     adaptation.noisy.write()
     adaptation.adapted.write()

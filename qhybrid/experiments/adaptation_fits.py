@@ -27,6 +27,9 @@ CONSTANT = 1e-9
 class Fit:
     """A last layer for noisy expectation values: logits = values @ weight.T + bias.
 
+    Where expectation values weight features (`attention`), `values` are these features, weighted, for a last layer that
+    is fitted; the run's own last layer is then used as it is on what follows from rescaled expectation values.
+
     Args:
         weight: Shape (C, M).
         bias: Shape (C,).
