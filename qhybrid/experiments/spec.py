@@ -293,7 +293,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def experiment_toml(spec: ExperimentSpec) -> str:
     """Every setting of an experiment, defaults included, as the text of a TOML file.
 
-    But for how many processes train it where that is one: runs and studies are named by this text.
+    But for those of `LATER` at their defaults, and for how many processes train it where that is one: runs and studies
+    are named by this text.
     """
     import tomli_w
 
