@@ -49,8 +49,8 @@ def small_run(folder: Path, *, n_classes: int = 2, seed: int = 3, **settings: An
     if isinstance(head, QuantumHead):
         with torch.no_grad():
             values = {
-                split: head.layer(head.quantum_features(torch.from_numpy(each.features))).double().numpy()
-                for split, each in stored.items()
+                split: head.received(head.layer(head.quantum_features(features)), features).double().numpy()
+                for split, features in ((split, torch.from_numpy(each.features)) for split, each in stored.items())
             }
             labels, held_out = stored["train"].labels, stored["validation"].labels
             fit = fit_head(values["train"], labels, values["validation"], held_out, class_weights=np.ones(n_classes))

@@ -252,7 +252,8 @@ def _write(run: Run, adaptation: Adaptation) -> None:
     layer = {"weight": fit.weight, "bias": fit.bias}
     if fit.factor is not None and fit.offset is not None and run.spec.model.attention != "none":
         layer = {"factor": fit.factor, "offset": fit.offset}  # no last layer does the same
-    content = save({name: array.astype(np.float32) for name, array in layer.items()})
+    # safetensors writes the memory as it lies, and scikit-learn's matrices lie in columns.
+    content = save({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in layer.items()})
     adaptation.noisy.write()
     adaptation.adapted.write()
     write_bytes(folder / f"{adaptation.name}.safetensors", content)
