@@ -70,8 +70,11 @@ class QuadraticHead(ProjectingHead):
     is the state of the qubits that its observables can depend on, D x D with the others traced out: all that the
     circuit sees of v. It is 16 x 16 for `sda_qec`, whose qubits 4 to 7 no gate touches.
 
-    The vectors u_k are drawn with entries from N(0, 1): a term of a random v is then 1 on average, of the size of an
-    expectation value.
+    There is a term for every observable at least: with a single one, which would match the parameters of the smallest
+    circuits, a CNN from random weights does not leave its plateau, and the control would be a straw man.
+
+    The vectors u_k are drawn with entries from N(0, (D - 1)^(-1/2)): over random unit vectors v a term then varies as
+    much as the expectation value of a Pauli observable, whose variance is 2 / (D + 2).
 
     Args:
         feature_dim: Width of the features.
@@ -99,7 +102,8 @@ class QuadraticHead(ProjectingHead):
         assert circuit.amplitudes is not None
         wires, seen = circuit.amplitude_wires, seen_amplitude_wires(circuit)
         self.dimension = 2 ** len(seen)
-        n_terms = matched_terms(self.dimension, n_classes, circuit.n_weights + (circuit.n_observables + 1) * n_classes)
+        n_parameters = circuit.n_weights + (circuit.n_observables + 1) * n_classes
+        n_terms = max(circuit.n_observables, matched_terms(self.dimension, n_classes, n_parameters))
         super().__init__(
             feature_dim,
             circuit.n_features,
@@ -112,7 +116,7 @@ class QuadraticHead(ProjectingHead):
         axes = [wires.index(wire) for wire in (*seen, *(wire for wire in wires if wire not in seen))]
         order = torch.arange(2 ** len(wires)).reshape((2,) * len(wires)).permute(axes).flatten()
         self.register_buffer("order", order, persistent=False)
-        self.vectors = nn.Parameter(torch.randn(n_terms, self.dimension))
+        self.vectors = nn.Parameter((self.dimension - 1) ** -0.25 * torch.randn(n_terms, self.dimension))
 
     def forward(self, features: Tensor) -> Tensor:
         amplitudes = self.encoder(self.projected(features))[:, self.order]
@@ -123,14 +127,11 @@ class QuadraticHead(ProjectingHead):
 
 
 def matched_terms(dimension: int, n_classes: int, n_parameters: int) -> int:
-    """Choose the number of rank-one terms whose parameter count is nearest to that of a circuit and its last layer.
-
-    There is always one: a control that sees less than the circuit would be a straw man. It may then be a little larger
-    than the circuit: 20 parameters to the 18 of `sda_qec`, 36 to the 26 of `sda_qec_8q`.
+    """The number of rank-one terms whose parameter count is nearest to that of a circuit and its last layer.
 
     Args:
         dimension: Entries of a term's vector, D.
         n_classes: Number of classes.
         n_parameters: Of circuit and last layer.
     """
-    return max(1, round((n_parameters - n_classes) / (dimension + n_classes)))
+    return round((n_parameters - n_classes) / (dimension + n_classes))
