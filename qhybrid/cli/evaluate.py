@@ -23,7 +23,9 @@ def evaluate(
         str | None,
         typer.Option(
             help="In place of the run's own head: logistic, logistic regression fitted to its training features; "
-            "quadratic-form, the matrices that a circuit with amplitude encoding is. Takes no device."
+            "quadratic-form, the matrices that a circuit with amplitude encoding is; quantum-kernel (or "
+            "quantum-kernel:iqp_4q), a support vector machine with a circuit's kernel on any simulator; rbf-kernel, its "
+            "classical twin. Only quantum-kernel takes a device."
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Independent draws of the shots: mean and spread of the metrics.")] = 1,
@@ -59,7 +61,8 @@ def evaluate(
         opened = open_run(run, root=runs)
         result = evaluation.evaluate(opened, limit=limit, repeats=repeats, split=split, seed=seed, **asked)
     else:
-        not_asked = {**asked, "repeats": None if repeats == 1 else repeats}
-        baselines.check_baseline(baseline, {**not_asked, "limit": limit})
-        result = baselines.evaluate_baseline(open_run(run, root=runs), baseline, split=split, limit=limit, seed=seed)
+        repeated = None if repeats == 1 else repeats
+        baselines.check_baseline(baseline, {**asked, "repeats": repeated, "limit": limit})
+        opened = open_run(run, root=runs)
+        result = baselines.evaluate_baseline(opened, baseline, split=split, limit=limit, seed=seed, **asked)
     results.show(result, as_json=as_json)

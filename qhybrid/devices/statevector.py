@@ -58,6 +58,21 @@ class StatevectorDevice(Device):
         estimates = sample_expectations(tables, program.circuit, shots, seed)
         return Estimates(estimates.values.to(angles), estimates.stderr.to(angles))
 
+    def states(self, program: Program, angles: Tensor) -> Tensor:
+        """The states behind the last gate.
+
+        Args:
+            program: From `prepare`.
+            angles: As in `run`.
+
+        Returns:
+            Shape (B, 2**n), real where all gates are; qubit 0 is the most significant bit of an amplitude's index.
+        """
+        self.tracker.count(circuits=len(angles), shots=None)
+        compiled, _ = program.compiled
+        rows = max(1, MAX_BATCH_ELEMENTS // 2**program.circuit.n_qubits)
+        return torch.cat([compiled.states(part)[0][-1] for part in angles.split(rows)])
+
 
 def _probabilities(state: Tensor, rotation: list[tuple[str, int]]) -> NDArray[np.float64]:
     """Outcome probabilities after a basis rotation, shape (B, 2**n)."""

@@ -90,7 +90,19 @@ def notes(evaluation: Evaluation) -> list[str]:
     if evaluation.repeats:
         shots = f"{len(evaluation.repeats)} x {evaluation.device.get('shots')} shots"
         lines.append(f"value: from the mean of all {shots}; one repeat: what a single one of them gives, mean ± spread")
+    if evaluation.baseline is not None and "scale" in evaluation.baseline:
+        lines.append(_kernel_note(evaluation.baseline))
     return lines + device_notes(evaluation)
+
+
+def _kernel_note(baseline: Mapping[str, Any]) -> str:
+    """What a kernel was fitted to, and what was chosen on the validation split."""
+    clipped, share = baseline["negative_eigenvalues"], baseline["negative_share"]
+    return (
+        f"fitted to {baseline['training_samples']} training samples; scale {baseline['scale']:g} and C = "
+        f"{baseline['C']:g} from {baseline['validation_samples']} validation samples"
+        + (f"; {clipped} negative eigenvalues of the Gram matrix ({share:.1%}) set to 0" if clipped else "")
+    )
 
 
 def device_notes(evaluation: Evaluation) -> list[str]:
@@ -149,6 +161,8 @@ def on_what(evaluation: Evaluation) -> str:
     """Device, machine and shots, as in `qhybrid.density, ibm_torino, 3 x 1024 shots`."""
     head = f"{evaluation.run.spec.model.head} head" if evaluation.baseline is None else evaluation.baseline["name"]
     on = evaluation.device.get("name", head)
+    if evaluation.baseline is not None and evaluation.device:
+        on = f"{head}, {on}"
     machine = evaluation.noise.label if evaluation.noise else evaluation.device.get("machine")
     parts = [on, *([machine] if machine else [])]
     shots = evaluation.device.get("shots")
