@@ -98,11 +98,14 @@ def circuit_of(
 
 
 def random_rows(circuit: Circuit, batch: int, seed: int) -> NDArray[np.float64]:
-    """Random angles, behind random unit vectors where the circuit starts from a state; (B, S + P)."""
+    """Random angles but for constant ones, behind random unit vectors where it starts from a state; (B, S + P)."""
     rng = np.random.default_rng(seed)
     state = rng.normal(size=(batch, circuit.n_amplitudes))
     state /= np.linalg.norm(state, axis=1, keepdims=True) if circuit.n_amplitudes else 1.0
-    return np.hstack([state, rng.uniform(-4, 4, size=(batch, circuit.n_angles))])
+    angles = rng.uniform(-4, 4, size=(batch, circuit.n_angles))
+    for slot, constant in circuit.constants.items():
+        angles[:, slot] = constant
+    return np.hstack([state, angles])
 
 
 @st.composite

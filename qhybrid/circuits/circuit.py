@@ -130,8 +130,11 @@ class Circuit:
     def constants(self) -> dict[int, float]:
         """Angle slot -> radians, of the angles that depend on neither features nor weights.
 
-        A machine's circuit is laid out with these filled in, which leaves its compiler more to simplify.
+        A machine's circuit is laid out with these filled in, which leaves its compiler more to simplify; rows of angles
+        hold the same. A circuit that reads no feature has none: all of its angles come with the rows.
         """
+        if not self.n_features:
+            return {}
         moving = self.columns_that_depend_on(features=True, weights=True)[self.n_amplitudes :]
         return {int(slot): float(self.offset[slot]) for slot in np.flatnonzero(~moving)}
 
