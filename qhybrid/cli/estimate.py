@@ -201,7 +201,7 @@ def _circuit(what: str) -> "Circuit":
     from qhybrid.experiments.heads import head_circuit
 
     run = open_run(what, incomplete=True)
-    if not run.spec.model.is_quantum:
+    if not run.spec.model.has_circuit:
         raise InputError(f"run {what!r} has no circuit: its head is {run.spec.model.head!r}")
     return head_circuit(run.spec.model.head, run.circuit)
 

@@ -24,8 +24,8 @@ def evaluate(
         typer.Option(
             help="In place of the run's own head: logistic, logistic regression fitted to its training features; "
             "quadratic-form, the matrices that a circuit with amplitude encoding is; quantum-kernel (or "
-            "quantum-kernel:iqp_4q), a support vector machine with a circuit's kernel on any simulator; rbf-kernel, its "
-            "classical twin. Only quantum-kernel takes a device."
+            "quantum-kernel:iqp_4q), a support vector machine with a circuit's kernel on any simulator; rbf-kernel, "
+            "its classical twin. Only quantum-kernel takes a device."
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Independent draws of the shots: mean and spread of the metrics.")] = 1,

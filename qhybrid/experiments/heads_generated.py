@@ -1,8 +1,5 @@
 """The head whose first layer a circuit makes: quantum while it is trained, classical when it predicts."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,6 +34,9 @@ class GeneratedMLPHead(ClassifierHead):
 
     layer: QuantumLayer | None
     first_layer: Tensor
+    """W_1 as it was last made, (H, F)."""
+    made: Tensor
+    """Whether W_1 is of the parameters as they are now."""
 
     def __init__(
         self, feature_dim: int, layer: QuantumLayer, n_classes: int, *, hidden_units: int | None = None
@@ -49,16 +49,14 @@ class GeneratedMLPHead(ClassifierHead):
         self.bias = nn.Parameter(torch.zeros(n_hidden))
         self.classifier = nn.Linear(n_hidden, n_classes)
         self.register_buffer("first_layer", torch.zeros(n_hidden, feature_dim))
-        self._made = False
-        self.register_load_state_dict_post_hook(_loaded)  # type: ignore[no-untyped-call]
+        self.register_buffer("made", torch.tensor(False))
 
     def forward(self, features: Tensor) -> Tensor:
         if self.training:
             assert self.layer is not None
-            self._made = False
+            self.made.fill_(False)
             return self._classified(features, self._weights(self.layer(self.inputs)))
-        if not self._made:
-            self._make()
+        self._make()
         return self._classified(features, self.first_layer)
 
     def quantum_features(self, features: Tensor) -> Tensor:
@@ -72,14 +70,17 @@ class GeneratedMLPHead(ClassifierHead):
 
     def without_device(self) -> "GeneratedMLPHead":
         """The same head as a classical one, in place: it predicts from the weights that are kept."""
+        self._make()
         self.layer = None
         return self.eval()
 
     @torch.no_grad()
     def _make(self) -> None:
-        assert self.layer is not None
-        self.first_layer.copy_(self._weights(self.layer.estimate(self.inputs).values))
-        self._made = True
+        """Make the weights, unless they are of the parameters as they are now."""
+        if not self.made:
+            assert self.layer is not None
+            self.first_layer.copy_(self._weights(self.layer.estimate(self.inputs).values))
+            self.made.fill_(True)
 
     def _weights(self, expectation_values: Tensor) -> Tensor:
         weights: Tensor = self.generator(expectation_values) / self.first_layer.shape[1] ** 0.5
@@ -88,8 +89,3 @@ class GeneratedMLPHead(ClassifierHead):
     def _classified(self, features: Tensor, weights: Tensor) -> Tensor:
         logits: Tensor = self.classifier(functional.relu(functional.linear(features, weights, self.bias)))
         return logits
-
-
-def _loaded(module: nn.Module, _incompatible: Mapping[str, Any]) -> None:
-    assert isinstance(module, GeneratedMLPHead)
-    module._made = True
