@@ -1,6 +1,6 @@
 """Where tasks run: here, in processes of this computer, or on a Dask cluster. The results do not depend on it.
 
-joblib runs them in any case; with one thread a task, because sums are taken in another order by several.
+joblib runs processes, Dask's own futures a cluster; a task has one thread, because several take sums in another order.
 """
 
 import os
@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -60,21 +60,39 @@ class Executor:
         Returns:
             Number and result of each task, as they are done. An error of a task ends all.
         """
-        from joblib import Parallel, delayed, parallel_config
-
         if not tasks:
             return
-        backends = {"serial": "sequential", "processes": "loky", "dask": "dask"}
-        cluster: AbstractContextManager[Any] = self._cluster() if self.kind == "dask" else nullcontext()
-        n_jobs = {"serial": 1, "processes": self.workers or -1, "dask": -1}[self.kind]
-        with cluster, parallel_config(backends[self.kind], n_jobs=n_jobs):
-            parent = os.getpid() if self.kind == "processes" else None
-            jobs = (delayed(_on_one_thread)(function, number, task, parent) for number, task in enumerate(tasks))
-            yield from Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(jobs)
+        if self.kind == "dask":
+            yield from self._run_on_cluster(function, tasks)
+            return
+        from joblib import Parallel, delayed
+
+        parent = os.getpid() if self.kind == "processes" else None
+        jobs = (delayed(_on_one_thread)(function, number, task, parent) for number, task in enumerate(tasks))
+        yield from Parallel(
+            n_jobs=(self.workers or -1) if self.kind == "processes" else 1,
+            backend="loky" if self.kind == "processes" else "sequential",
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch="all",
+        )(jobs)
+
+    def _run_on_cluster(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task]
+    ) -> Iterator[tuple[int, Result]]:
+        from distributed import as_completed
+
+        n = len(tasks)
+        with self._client() as client:
+            futures = client.map(_on_one_thread, [function] * n, range(n), tasks, [None] * n, pure=False)
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            finally:
+                client.cancel(futures)  # of an interrupted call; others have none left
 
     @contextmanager
-    def _cluster(self) -> Iterator[None]:
-        """The cluster as joblib's: it finds the client of this thread."""
+    def _client(self) -> Iterator[Any]:
         from distributed import Client, LocalCluster
 
         if self.scheduler is not None:
@@ -84,13 +102,13 @@ class Executor:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise InputError(f"no Dask scheduler at {self.scheduler!r} ({reason})") from None
             with client:
-                yield
+                yield client
             return
         local = LocalCluster(
             n_workers=self.workers or usable_cores(), threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
         )
-        with local, Client(local):
-            yield
+        with local, Client(local) as client:
+            yield client
 
 
 def usable_cores() -> int:
