@@ -114,10 +114,16 @@ def test_the_verdict_names_what_is_lost(found: list[dict[str, Any]]) -> None:
     assert said[0].startswith("On qhybrid.density, no noise, 20 shots")
     worse = [dict(each, losses=[_loss(-0.2, "worse")], comparisons=[]) for each in found[:1]]
     assert "'quantum' loses 0.200 in AUC (-0.200 [-0.300, -0.100], p = 0.01 after Holm)." in device_verdict(worse)[0]
+    none = [dict(each, losses=[_loss(-0.01, "undecided")], comparisons=[]) for each in found[:1]]
+    assert device_verdict(none)[0].endswith(
+        "no arm is shown to lose or gain accuracy or AUC: in accuracy a change of 0.02 is ruled out for every arm; "
+        "losses of AUC up to 0.110 are not excluded."
+    )
 
 
 def _loss(difference: float, verdict: str) -> dict[str, Any]:
-    same = {"verdict": "equivalent", "p_holm": 1.0, "difference": 0.0, "interval": [0.0, 0.0]}
+    claims = {"equivalent": {"margin": 0.02}}
+    same = {"verdict": "equivalent", "p_holm": 1.0, "difference": 0.0, "interval": [0.0, 0.0], "claims": claims}
     lost = {
         "verdict": verdict,
         "p_holm": 0.01,

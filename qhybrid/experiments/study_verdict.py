@@ -81,11 +81,8 @@ def device_verdict(devices: Sequence[dict[str, Any]]) -> list[str]:
                 f"({_signed_range(test)}, p = {test['p_holm']:.2g} after Holm)."
             )
         if not losses:
-            low = min(arm["metrics"][metric]["interval"][0] for arm in each["losses"] for metric in TESTED)
-            said.append(
-                f"On {each['label']} no arm is shown to lose or gain accuracy or AUC; losses up to "
-                f"{max(-low, 0):.3f} are not excluded."
-            )
+            known = "; ".join(_room([arm["metrics"][metric] for arm in each["losses"]], metric) for metric in TESTED)
+            said.append(f"On {each['label']} no arm is shown to lose or gain accuracy or AUC: {known}.")
         for arm, metric, test in _different(each["comparisons"]):
             better, other = (arm["arm"], arm["against"])[:: 1 if test["difference"] > 0 else -1]
             said.append(
@@ -93,6 +90,14 @@ def device_verdict(devices: Sequence[dict[str, Any]]) -> list[str]:
                 f"({_signed_range(test)} for {arm['arm']!r}, p = {test['p_holm']:.2g} after Holm)."
             )
     return said
+
+
+def _room(tests: Sequence[dict[str, Any]], metric: str) -> str:
+    """What a device may still cost where no loss is shown."""
+    if all(test["verdict"] == "equivalent" for test in tests):
+        margin = tests[0]["claims"]["equivalent"]["margin"]
+        return f"in {WORDS[metric]} a change of {margin:g} is ruled out for every arm"
+    return f"losses of {WORDS[metric]} up to {max(0, *(-test['interval'][0] for test in tests)):.3f} are not excluded"
 
 
 def _different(compared: Sequence[dict[str, Any]]) -> list[Test]:

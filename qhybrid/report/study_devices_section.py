@@ -47,8 +47,9 @@ def devices_section(found: dict[str, Any]) -> list[Section]:
                 "Heads without a circuit are the same on every device. Losses are one family of tests, comparisons "
                 "another; each is corrected by Holm over all devices."
             ],
-            tables=[scores, losses, between],
+            tables=[scores],
             pictures=[_forest(found, devices, metric, losses) for metric in TESTED],
+            folded=[losses, between],
         )
     ]
 
