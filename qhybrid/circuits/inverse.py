@@ -2,6 +2,7 @@
 
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -47,13 +48,13 @@ def overlap_circuit(circuit: Circuit) -> Circuit:
         if gate.slot is None:
             builder.fixed(gate.name, gate.wires)
         else:
-            builder.rotation(gate.name, gate.wires, encoding={gate.slot: 1.0})
+            builder.rotation(gate.name, gate.wires, **_angle(expanded, gate.slot, gate.slot, 1.0))
     for gate in reversed(gates):
         if gate.slot is None:
             for name in inverse_gates(gate.name):
                 builder.fixed(name, gate.wires)
         else:
-            builder.rotation(gate.name, gate.wires, encoding={n_angles + gate.slot: -1.0})
+            builder.rotation(gate.name, gate.wires, **_angle(expanded, gate.slot, n_angles + gate.slot, -1.0))
     wires = sorted({wire for gate in gates for wire in gate.wires})
     words = [
         PauliWord(tuple((wire, "Z") for wire, read in zip(wires, chosen, strict=True) if read))
@@ -106,6 +107,13 @@ def all_zeros_probability(expectation_values: Tensor) -> Tensor:
     """
     probability: Tensor = (1 + expectation_values.sum(dim=1)) / (1 + expectation_values.shape[1])
     return probability.clamp(0, 1)
+
+
+def _angle(circuit: Circuit, slot: int, row: int, sign: float) -> dict[str, Any]:
+    """A rotation's angle: read from a feature of the overlap circuit, or constant where it is."""
+    if np.any(circuit.encoding_map[:, slot]) or np.any(circuit.weight_map[:, slot]):
+        return {"encoding": {row: sign}}
+    return {"offset": sign * float(circuit.offset[slot])}
 
 
 def _is_identity(matrices: list[ComplexMatrix]) -> bool:
