@@ -104,6 +104,7 @@ def test_the_commented_example_of_the_guide_is_valid() -> None:
     guide = Path(__file__).parents[1] / "experiments" / "README.md"
     example, *studies = re.findall(r"```toml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
     spec = catalog.parse(ExperimentSpec, tomllib.loads(example), str(guide))
-    for study in studies:
+    arms, grid, *further = studies
+    for study in (arms, grid, *(arms + table for table in further)):
         assert catalog.parse(ExperimentSpec, tomllib.loads(study), str(guide)).study is not None
     assert (spec.model.angle_spread, spec.train.schedule) == (0.3, "cosine")
