@@ -148,7 +148,9 @@ def test_roles_say_what_an_angle_depends_on() -> None:
 def test_the_figure_shows_every_qubit_gate_and_observable(name: str) -> None:
     circuit = load_circuit(name)
     shown = texts(circuit)
-    assert sum(text.startswith(("$R_", "$P$")) for text in shown) >= sum(gate.slot is not None for gate in circuit.gates)
+    assert sum(text.startswith(("$R_", "$P$")) for text in shown) >= sum(
+        gate.slot is not None for gate in circuit.gates
+    )
     for wire in range(circuit.n_qubits):
         assert any(text.startswith(f"$q_{{{wire}}}") for text in shown)
     for word in circuit.observables:
