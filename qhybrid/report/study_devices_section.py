@@ -72,25 +72,48 @@ def _table(caption: str, devices: Sequence[dict[str, Any]], which: str) -> Table
 
 
 def _forest(found: dict[str, Any], devices: Sequence[dict[str, Any]], metric: str, table: Table) -> Picture:
+    name = METRIC_NAMES[metric]
+    rows = [(test["arm"], each["label"], test["metrics"][metric]) for each in devices for test in each["losses"]]
+    said = ("conditions", f"What devices cost: {name}", "to exact values without noise")
+    return forest_picture(found, f"device-loss-{metric}", said, name, rows, table)
+
+
+def forest_picture(
+    found: dict[str, Any],
+    anchor: str,
+    said: tuple[str, str, str],
+    metric: str,
+    tests: Sequence[tuple[str, str, dict[str, Any]]],
+    table: Table,
+) -> Picture:
+    """Draw paired differences of a study with the margin.
+
+    Args:
+        found: What `study.json` holds.
+        anchor: Of the picture.
+        said: What is counted, the title, and what the differences are to.
+        metric: Its name.
+        tests: Label, group and test of each row.
+        table: With the numbers.
+    """
+    counted, title, to = said
     rows = [
         Loss(
-            test["arm"],
-            each["label"],
-            test["metrics"][metric]["difference"],
-            tuple(test["metrics"][metric]["interval"]),
-            test["metrics"][metric]["claims"]["non-inferior"]["p_holm"] < found["alpha"],
+            label,
+            group,
+            test["difference"],
+            tuple(test["interval"]),
+            test["claims"]["non-inferior"]["p_holm"] < found["alpha"],
         )
-        for each in devices
-        for test in each["losses"]
+        for label, group, test in tests
     ]
-    name = METRIC_NAMES[metric]
     shown = sum(row.ruled_out for row in rows)
     return Picture(
-        f"device-loss-{metric}",
-        f"What devices cost: {name}",
-        f"Left of the dashed line an arm loses more than {found['margin']:g}. Full dots: that is ruled out, after "
+        anchor,
+        title,
+        f"Left of the dashed line an arm is worse by more than {found['margin']:g}. Full dots: that is ruled out, after "
         "correction.",
-        f"{len(rows)} conditions; a loss over {found['margin']:g} is ruled out in {shown} of them.",
-        forest_figure(rows, name, found["margin"]),
+        f"{len(rows)} {counted}; a loss over {found['margin']:g} is ruled out in {shown} of them.",
+        forest_figure(rows, metric, found["margin"], to),
         [table],
     )

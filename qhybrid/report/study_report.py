@@ -20,10 +20,9 @@ from qhybrid.report.figures_arms import (
     space_figure,
     violin_figure,
 )
-from qhybrid.report.figures_comparison import Loss, forest_figure
 from qhybrid.report.figures_study import confusions_figure, rocs_figure
 from qhybrid.report.page import Kind, Page, Picture, Section, Statement, Table
-from qhybrid.report.study_devices_section import devices_section
+from qhybrid.report.study_devices_section import devices_section, forest_picture
 from qhybrid.report.study_provenance import study_provenance
 from qhybrid.report.words import FEW, p_value, signed_interval, with_interval
 from qhybrid.statistics import bootstrap_distributions, confusion_matrix, seeds_and_samples
@@ -279,23 +278,10 @@ def _differences(found: dict[str, Any]) -> Section:
 
 
 def _forest(found: dict[str, Any], metric: str, table: Table) -> Picture:
-    name, rows = METRIC_NAMES[metric], []
-    for each in found["comparisons"]:
-        test = each["metrics"][metric]
-        ruled_out = test["claims"]["non-inferior"]["p_holm"] < found["alpha"]
-        rows.append(
-            Loss(each["arm"], f"against {each['against']}", test["difference"], tuple(test["interval"]), ruled_out)
-        )
-    shown = sum(row.ruled_out for row in rows)
-    return Picture(
-        f"difference-{metric}",
-        f"Differences of {name}",
-        f"Left of the dashed line an arm is worse by more than {found['margin']:g}. Full dots: that is ruled "
-        "out, after correction.",
-        f"{len(rows)} comparisons; a loss over {found['margin']:g} is ruled out in {shown} of them.",
-        forest_figure(rows, name, found["margin"], "to the other arm"),
-        [table],
-    )
+    name = METRIC_NAMES[metric]
+    rows = [(each["arm"], f"against {each['against']}", each["metrics"][metric]) for each in found["comparisons"]]
+    said = ("comparisons", f"Differences of {name}", "to the other arm")
+    return forest_picture(found, f"difference-{metric}", said, name, rows, table)
 
 
 def _seeds(found: dict[str, Any]) -> Section:
