@@ -111,8 +111,8 @@ def forest_picture(
     return Picture(
         anchor,
         title,
-        f"Left of the dashed line an arm is worse by more than {found['margin']:g}. Full dots: that is ruled out, after "
-        "correction.",
+        f"Left of the dashed line an arm is worse by more than {found['margin']:g}. Full dots: that is ruled out, "
+        "after correction.",
         f"{len(rows)} {counted}; a loss over {found['margin']:g} is ruled out in {shown} of them.",
         forest_figure(rows, metric, found["margin"], to),
         [table],
