@@ -31,7 +31,8 @@ class Predictions:
     probabilities: NDArray[np.float64]
     """(N, C)"""
     expectation_values: NDArray[np.float64]
-    """(N, M); M is 0 for a classical head. The mean over the repeats, where there are several."""
+    """(N, M); M is 0 for a classical head. The mean over the repeats, where there are several. Of a head whose circuit
+    makes weights: those of its H hidden units, (H, M), here and below."""
     stderr: NDArray[np.float64]
     """(N, M), standard errors of the expectation values; zero where they are exact."""
     repeated_expectation_values: NDArray[np.float64] | None = None
