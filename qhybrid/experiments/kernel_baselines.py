@@ -22,7 +22,7 @@ from qhybrid.experiments.split_predictions import REFERENCE_DEVICE, Predictions,
 
 Floats = NDArray[np.float64]
 
-SCALES = (0.05, 0.1, 0.2, 0.5, 1.0)
+SCALES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """What is tried for the factor on the reduced features, for either kernel."""
 SAID_FROM = 10_000
 """Circuits from which on their number is told before they are run."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qhybrid.errors import InputError
 from qhybrid.experiments.adaptation import class_weights, training_samples
-from qhybrid.experiments.adaptation_fits import cross_entropy
+from qhybrid.experiments.adaptation_fits import INVERSE_STRENGTHS, cross_entropy
 from qhybrid.experiments.quantum_kernel import PositiveGram
 from qhybrid.experiments.run_folder import Features, Run
 from qhybrid.experiments.split_predictions import samples_of
@@ -22,8 +22,6 @@ Kernel = Callable[[Floats, Floats], Floats]
 FITTED_ON = ("train", "validation")
 MAX_SAMPLES = 500
 """Most samples of the training split, and of the validation split: a kernel takes a circuit for every pair."""
-STRENGTHS = tuple(10.0**exponent for exponent in range(-2, 4))
-"""What is tried for scikit-learn's C, the strongest regularisation first."""
 CONSTANT = 1e-6
 """Standard deviation, of the largest, below which a direction of the features says nothing."""
 
@@ -148,7 +146,7 @@ def fit_svm(
 
     positive, found = PositiveGram.of(gram), []
     rows = positive.rows(validation_rows)
-    for strength in STRENGTHS:
+    for strength in INVERSE_STRENGTHS:
         model = SVC(C=strength, kernel="precomputed", class_weight=dict(enumerate(class_weights.tolist())))
         decisions = _decisions(model.fit(positive.values, labels), rows)
         sharpness = _sharpness(decisions, validation_labels)
