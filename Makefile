@@ -13,6 +13,9 @@ demo: $(INSTALLED)
 	$(BIN)/qhybrid train --device lightning.qubit
 	@echo "Everything about this run is in the folder named above; next: $(BIN)/qhybrid eval --device qhybrid.statevector"
 
+# Two processes on two cores, and circuits of a few qubits want one thread.
+test test-slow test-braket: export OMP_NUM_THREADS = 1
+
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)
 

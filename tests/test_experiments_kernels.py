@@ -98,6 +98,7 @@ def test_overlap_circuits_give_the_kernel_of_the_states(circuit: str, width: int
     assert measured.gram(x[:1]).values.tolist() == [[1.0]]
 
 
+@pytest.mark.slow
 def test_a_noisy_gram_matrix_is_that_of_aer_with_the_uncut_noise_model() -> None:
     layers = [{"repeat": 2, "blocks": [{"encode": "angle"}, {"entangle": "chain"}]}]
     kernel = FidelityKernel(
