@@ -1,10 +1,14 @@
 """What a study says: statistics of arms, the verdict, what the shipped studies hold."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from tiny_study import study_spec
+from tiny_study import quiet, study_spec
+from tiny_training import write_images
 
 from qhybrid.experiments.spec import ExperimentSpec, load_experiment, override
+from qhybrid.experiments.study import run_study
 from qhybrid.experiments.study_arms import pairs, resolve_arms
 from qhybrid.experiments.study_results import training_images
 from qhybrid.experiments.study_tests import arm_statistics, compare_arms, correct
@@ -100,3 +104,18 @@ def test_the_shipped_studies_are_what_they_say() -> None:
         study = load_experiment(name).study
         assert study is not None
         assert len(study.seeds) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n_arms"), [("sda_qec_table1", 6), ("sda_qec_ablation", 9), ("hqcnn", 3)])
+def test_every_shipped_study_runs_to_its_verdict(name: str, n_arms: int, tmp_path: Path) -> None:
+    """In small: one epoch of a few images, a seed, random weights. README's test runs the studies of heads."""
+    few = {f"data.angiography.{split}": [12, 8] for split in ("train", "validation", "test")}
+    small = {"study.seeds": [0], "train.epochs": 1, "data.image_size": 32, "model.weights": "none"}
+    images = {"data.source": f"medmnist:{write_images(tmp_path / 'images.npz')}"} if name == "hqcnn" else few
+    study = run_study(override(load_experiment(name), small | images), out=tmp_path / "studies", console=quiet())
+    assert len(study.results["arms"]) == n_arms
+    assert all(arm["n_seeds"] == 1 for arm in study.results["arms"])
+    assert study.results["verdict"]
+    assert len(study.results["devices"]) == (3 if name == "hqcnn" else 0)
+    assert ("kinds" in study.results["augmentation"]) == (name != "hqcnn")  # two test images of a class are too few
