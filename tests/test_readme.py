@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from command_line import Answer, runner
 
+from qhybrid.cli import app
 from qhybrid.emulator.running import running_emulator
 
 ROOT = Path(__file__).parents[1]
@@ -112,8 +113,11 @@ def test_every_command_of_the_readme_runs(
         words += FEW
     elif words[1] == "compare":
         words += ["--repeats", "2", "--layout-seeds", "2", "--executor", "serial"]
-    elif words[1] == "study":
+    elif words[1:3] == ["study", "quickstudy"]:
         words += ["--seeds", "0,1", "--set", "train.epochs=1", "--set", "data.image_size=32", *FEW]
+    elif words[1] == "study":
+        words += ["--seeds", "0", "--set", "train.epochs=1", "--set", "data.image_size=32"]
+        words += ["--set", "study.tuning={}", "--set", 'study.devices.noise=["none"]']
     elif words[1] == "bench":
         words += ["--circuits", "angle_4q", "--repeats", "1"]
         words += ["--evaluation-size", "4", "--batch-size", "1"] if "--noise" in words else []
@@ -148,6 +152,19 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
 def test_files_that_the_readme_names_exist() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_commands_beside_the_results_are_understood() -> None:
+    """They take hours, and most are those of the README with other values: their options are parsed."""
+    from typer.main import get_command
+
+    text = (ROOT / "experiments" / "RESULTS.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ qhybrid (.*)$", text, re.MULTILINE)
+    assert len(commands) > 3
+    group = get_command(app)
+    for line in commands:
+        name, *words = shlex.split(line)
+        group.commands[name].make_context(name, words)  # type: ignore[attr-defined]
 
 
 def test_the_qasm_of_the_circuit_guide_loads(tmp_path: Path) -> None:

@@ -73,7 +73,13 @@ def _table(caption: str, devices: Sequence[dict[str, Any]], which: str) -> Table
 
 def _forest(found: dict[str, Any], devices: Sequence[dict[str, Any]], metric: str, table: Table) -> Picture:
     name = METRIC_NAMES[metric]
-    rows = [(test["arm"], each["label"], test["metrics"][metric]) for each in devices for test in each["losses"]]
+    names = {each["cell"]["device"] for each in devices}
+    one = f"{names.pop()}, " if len(names) == 1 else ""  # said by the tables
+    rows = [
+        (test["arm"], each["label"].removeprefix(one), test["metrics"][metric])
+        for each in devices
+        for test in each["losses"]
+    ]
     said = ("conditions", f"What devices cost: {name}", "to exact values without noise")
     return forest_picture(found, f"device-loss-{metric}", said, name, rows, table)
 
