@@ -175,6 +175,22 @@ def test_processes_give_the_same_bits(run: Run, tmp_path: Path) -> None:
     assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
+def test_each_layout_is_searched_once_before_the_cells_that_run_at_once(run: Run) -> None:
+    asked: list[tuple[str, list[Any]]] = []
+
+    class Recording(Executor):
+        def run(self, function: Any, tasks: Any) -> Any:
+            asked.append((function.__name__, list(tasks)))
+            yield from Executor().run(function, tasks)
+
+    cells, _ = grid(DENSITY, [None, "ibm_torino"], [1.0, 2.0], [None, 64], repeats=2, layout_seeds=1)
+    compare_runs([run], cells, executor=Recording("processes"))
+    (first, searched), (second, computed), *_ = asked
+    assert (first, second) == ("prepare_head", "compute_cell")
+    assert [task.cell.noise for task in searched] == ["ibm_torino"]
+    assert len(computed) > 6
+
+
 @pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_bits_and_a_lost_worker_changes_nothing(run: Run, tmp_path: Path) -> None:
     import psutil  # type: ignore[import-untyped]

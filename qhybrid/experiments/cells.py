@@ -92,6 +92,11 @@ class CellTask:
         return Path(self.run) / "comparison" / "cells" / f"{self.key}.json"
 
 
+def prepare_head(task: CellTask) -> None:
+    """Open the device of a cell with its circuit, which leaves the layout on the machine on disk."""
+    open_run(task.run).load_head(task.cell.choice, seed=task.seed)
+
+
 def compute_cell(task: CellTask) -> str:
     """Compute a cell, unless it is there; returns the path of its file.
 

@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from qhybrid import catalog
 from qhybrid.errors import InputError
 from qhybrid.experiments.adaptation import training_samples
 from qhybrid.experiments.adaptation_fits import FITTED_ON, check_method
-from qhybrid.experiments.cells import CellTask, compute_cell, read_cell
+from qhybrid.experiments.cells import CellTask, compute_cell, prepare_head, read_cell
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS
 from qhybrid.experiments.environment import command_line, git_commit
 from qhybrid.experiments.executors import Executor
@@ -22,6 +23,7 @@ from qhybrid.experiments.gains import GainTask, compute_gain, read_gain
 from qhybrid.experiments.grid import Cell, parts_of
 from qhybrid.experiments.recoveries import Recovery, recoveries, recovery_pairs
 from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.runs import open_run
 from qhybrid.statistics import holm
 from qhybrid.storage import write_json
 
@@ -115,6 +117,7 @@ def compare_runs(
     tasks = list(dict.fromkeys(asked))
     todo = [task for task in tasks if not task.file.exists()]
     executor, console = executor or Executor(), console or Console(stderr=True)
+    search_layouts(todo, executor, console)
     _compute(compute_cell, todo, [task.cell.label for task in todo], executor, console)
     found = {task: read_cell(task) for task in tasks}
     of_grid, of_parts = set(cells), set(parts)
@@ -167,8 +170,33 @@ def _check(runs: Sequence[Run], cells: Sequence[Cell], split: str, margin: float
             )
 
 
+def search_layouts(tasks: Sequence[CellTask], executor: Executor, console: Console) -> None:
+    """Search the layouts that cells need, each once: cells that run at the same time would each search for it.
+
+    A layout is kept on disk, where the cells find it. Cells that run one after another need no such beginning.
+
+    Args:
+        tasks: Cells to be computed.
+        executor: Where they are.
+        console: Where progress goes.
+    """
+    if executor.kind == "serial":
+        return
+    runs = {name: open_run(name) for name in {task.run for task in tasks}}
+    circuits = {
+        name: (run.spec.model.head, catalog.find("circuits", run.circuit).read_bytes()) for name, run in runs.items()
+    }
+    needed: dict[tuple[object, ...], CellTask] = {}
+    for task in tasks:
+        cell = task.cell
+        if cell.noise is not None:
+            needed.setdefault((*circuits[task.run], cell.device, cell.noise, cell.layout_seeds), task)
+    first = list(needed.values())
+    _compute(prepare_head, first, [f"layout on {task.cell.noise}" for task in first], executor, console)
+
+
 def _compute(
-    function: Callable[[Any], str], tasks: Sequence[Any], labels: Sequence[str], executor: Executor, console: Console
+    function: Callable[[Any], object], tasks: Sequence[Any], labels: Sequence[str], executor: Executor, console: Console
 ) -> None:
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),

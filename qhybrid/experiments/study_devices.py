@@ -10,6 +10,7 @@ from qhybrid.errors import InputError
 from qhybrid.experiments.cells import CellTask, compute_cell
 from qhybrid.experiments.executors import Executor
 from qhybrid.experiments.grid import Cell, grid
+from qhybrid.experiments.grid_comparison import search_layouts
 from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.study_arms import Pair, pairs
 from qhybrid.experiments.study_results import Predicted, predictions_of
@@ -78,6 +79,7 @@ def device_results(
     if not tasks:
         return []
     todo = list(dict.fromkeys(task for task in tasks.values() if not task.file.exists()))
+    search_layouts(todo, executor, console)
     for done, _ in enumerate(executor.run(compute_cell, todo), 1):
         if done in (1, len(todo)) or done % SAID_EVERY == 0:
             console.print(f"[{done}/{len(todo)}] evaluations on devices", highlight=False, markup=False)
