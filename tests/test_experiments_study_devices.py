@@ -116,7 +116,7 @@ def test_the_verdict_names_what_is_lost(found: list[dict[str, Any]]) -> None:
     assert "'quantum' loses 0.200 in AUC (-0.200 [-0.300, -0.100], p = 0.01 after Holm)." in device_verdict(worse)[0]
     none = [dict(each, losses=[_loss(-0.01, "undecided")], comparisons=[]) for each in found[:1]]
     assert device_verdict(none)[0].endswith(
-        "no arm is shown to lose or gain accuracy or AUC: in accuracy a change of 0.02 is ruled out for every arm; "
+        "no arm is shown to lose or gain accuracy or AUC: a change of 0.02 in accuracy is ruled out for every arm; "
         "losses of AUC up to 0.110 are not excluded."
     )
 

@@ -81,7 +81,7 @@ def device_verdict(devices: Sequence[dict[str, Any]]) -> list[str]:
                 f"({_signed_range(test)}, p = {test['p_holm']:.2g} after Holm)."
             )
         if not losses:
-            known = "; ".join(_room([arm["metrics"][metric] for arm in each["losses"]], metric) for metric in TESTED)
+            known = "; ".join(_room(each["losses"]))
             said.append(f"On {each['label']} no arm is shown to lose or gain accuracy or AUC: {known}.")
         for arm, metric, test in _different(each["comparisons"]):
             better, other = (arm["arm"], arm["against"])[:: 1 if test["difference"] > 0 else -1]
@@ -92,12 +92,19 @@ def device_verdict(devices: Sequence[dict[str, Any]]) -> list[str]:
     return said
 
 
-def _room(tests: Sequence[dict[str, Any]], metric: str) -> str:
+def _room(losses: Sequence[dict[str, Any]]) -> list[str]:
     """What a device may still cost where no loss is shown."""
-    if all(test["verdict"] == "equivalent" for test in tests):
-        margin = tests[0]["claims"]["equivalent"]["margin"]
-        return f"in {WORDS[metric]} a change of {margin:g} is ruled out for every arm"
-    return f"losses of {WORDS[metric]} up to {max(0, *(-test['interval'][0] for test in tests)):.3f} are not excluded"
+    tests = {metric: [arm["metrics"][metric] for arm in losses] for metric in TESTED}
+    sure = [metric for metric in TESTED if all(test["verdict"] == "equivalent" for test in tests[metric])]
+    room = {
+        metric: max(0, *(-test["interval"][0] for test in tests[metric])) for metric in TESTED if metric not in sure
+    }
+    said = [f"losses of {WORDS[metric]} up to {loss:.3f} are not excluded" for metric, loss in room.items()]
+    if not sure:
+        return said
+    margin = tests[sure[0]][0]["claims"]["equivalent"]["margin"]
+    names = " and ".join(WORDS[metric] for metric in sure)
+    return [f"a change of {margin:g} in {names} is ruled out for every arm", *said]
 
 
 def _different(compared: Sequence[dict[str, Any]]) -> list[Test]:
