@@ -25,3 +25,9 @@ def in_haste(patch: pytest.MonkeyPatch, data: Path) -> None:
     patch.setenv("QHYBRID_DATA", str(data))
     patch.setattr(runtime_jobs, "LOOKUPS", (0.0, 0.1, 0.2))
     patch.setattr(runtime_jobs, "RETRY", (0.05, 0.2))
+
+
+def ran(emulator: RunningEmulator, before: dict[str, int]) -> tuple[int, int]:
+    """Jobs and circuits that the server took since."""
+    after = emulator.counters()
+    return after["accepted"] - before["accepted"], after["circuits"] - before["circuits"]

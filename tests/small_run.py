@@ -1,5 +1,6 @@
 """A complete run without a CNN to train: made-up features, a head that separates their classes, all files in place."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,9 @@ def small_run(folder: Path, *, n_classes: int = 2, seed: int = 3, **settings: An
     save_weights(nn.ModuleDict({"head": head}), run.path / "model.safetensors", best_epoch=1)
     run.set_state("complete")
     return run
+
+
+def copied(run: Run, path: Path) -> Run:
+    """A copy of a run under `path`, for a test that changes it."""
+    shutil.copytree(run.path, path)
+    return Run(path, run.spec)

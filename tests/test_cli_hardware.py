@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Answer, Command, runner
+from loopback import in_haste, ran
 from rich.console import Console
-from small_run import COUNTS, small_run
+from small_run import COUNTS, copied, small_run
 
-from qhybrid.devices import runtime_jobs
 from qhybrid.devices.job_row import JobRow
 from qhybrid.devices.jobs import Ledger
 from qhybrid.devices.runtime_messages import Waiting
@@ -52,9 +51,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def run(original: Run, tmp_path: Path) -> Run:
     """A run of the test's own."""
-    path = tmp_path / "run"
-    shutil.copytree(original.path, path)
-    return Run(path, original.spec)
+    return copied(original, tmp_path / "run")
 
 
 @pytest.fixture
@@ -66,16 +63,9 @@ def qhybrid(
 ) -> Iterator[Command]:
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("QHYBRID_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(runtime_jobs, "RETRY", (0.05, 0.2))
+    in_haste(monkeypatch, tmp_path / "data")
     yield runner(monkeypatch, capfd, tmp_path)
     emulator.set_faults(queue_seconds=0.0, calibration_date=None)
-
-
-def ran(emulator: RunningEmulator, before: dict[str, int]) -> tuple[int, int]:
-    """Jobs and circuits that the server took since."""
-    after = emulator.counters()
-    return after["accepted"] - before["accepted"], after["circuits"] - before["circuits"]
 
 
 def check_against_aer(run: Run, name: str, shots: int) -> None:

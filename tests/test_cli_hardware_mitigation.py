@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 from command_line import Command, runner
-from loopback import emulated, in_haste
+from loopback import emulated, in_haste, ran
 from numpy.typing import NDArray
 from qiskit_ibm_runtime import RuntimeDecoder
-from small_run import COUNTS, small_run
+from small_run import COUNTS, copied, small_run
 
 from qhybrid.devices import runtime_program
 from qhybrid.devices.job_row import JobRow
@@ -54,9 +53,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def run(original: Run, tmp_path: Path) -> Run:
-    path = tmp_path / "run"
-    shutil.copytree(original.path, path)
-    return Run(path, original.spec)
+    return copied(original, tmp_path / "run")
 
 
 @pytest.fixture
@@ -66,12 +63,6 @@ def qhybrid(
     in_haste(monkeypatch, tmp_path / "data")
     yield runner(monkeypatch, capfd, tmp_path)
     emulator.set_faults(queue_seconds=0.0, run_seconds=0.0)
-
-
-def ran(emulator: RunningEmulator, before: dict[str, int]) -> tuple[int, int]:
-    """Jobs and circuits that the server took since."""
-    after = emulator.counters()
-    return after["accepted"] - before["accepted"], after["circuits"] - before["circuits"]
 
 
 def probabilities(row: JobRow, number: int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import runner
-from small_run import small_run
+from small_run import copied, small_run
 
 from qhybrid.errors import InputError
 from qhybrid.experiments.executors import Executor
@@ -34,9 +34,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def run(original: Run, tmp_path: Path) -> Run:
-    path = tmp_path / "run"
-    shutil.copytree(original.path, path)
-    return Run(path, original.spec)
+    return copied(original, tmp_path / "run")
 
 
 def few_cells() -> list[Cell]:
@@ -163,8 +161,7 @@ def test_mitigation_stands_beside_what_it_mitigates(run: Run) -> None:
 
 
 def test_processes_give_the_same_bits(run: Run, tmp_path: Path) -> None:
-    other = Run(tmp_path / "other", run.spec)
-    shutil.copytree(run.path, other.path)
+    other = copied(run, tmp_path / "other")
     cells, _ = grid(DENSITY, [None, "ibm_torino"], [5.0], [None, 64], repeats=3, adaptations=["head"], layout_seeds=1)
     here = compare_runs([run], cells, attribute=False)
     there = compare_runs([other], cells, attribute=False, executor=Executor("processes", workers=2))
@@ -196,8 +193,7 @@ def test_a_dask_cluster_gives_the_same_bits_and_a_lost_worker_changes_nothing(ru
     import psutil  # type: ignore[import-untyped]
     from distributed import LocalCluster
 
-    other = Run(tmp_path / "other", run.spec)
-    shutil.copytree(run.path, other.path)
+    other = copied(run, tmp_path / "other")
     compare_runs([run], few_cells())
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
         workers = [worker.process.pid for worker in cluster.workers.values()]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import runner
+from small_head import small_head
 from small_run import small_run
 from tiny_training import experiment, quiet, same_end, write_images
 from torch.nn import functional
@@ -19,13 +20,10 @@ from qhybrid.errors import InputError, Interrupted
 from qhybrid.experiments.adaptation import adapt
 from qhybrid.experiments.evaluation import evaluate
 from qhybrid.experiments.heads import (
-    ClassifierHead,
     QuantumHead,
     build_head,
     count_parameters,
-    quantum_head_parameters,
 )
-from qhybrid.experiments.heads_classical import QuadraticHead, matched_terms
 from qhybrid.experiments.model import build_classifier, parameter_counts
 from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.spec import DeviceChoice, Head, ModelSpec, TrainSpec, load_experiment
@@ -35,14 +33,6 @@ from qhybrid.experiments.training_module import TrainingModule
 ALL: tuple[Head, ...] = get_args(Head)
 VARIANTS: tuple[Head, ...] = ("quantum", "quantum-separable", "quantum-frozen")
 QUANTUM = tuple(head for head in ALL if ModelSpec(head=head).is_quantum)
-
-
-def _head(
-    head: str, circuit: str = "angle_4q", *, n_classes: int = 2, seed: int = 0, **model: object
-) -> ClassifierHead:
-    spec = ModelSpec(head=head, circuit=circuit, **{"feature_dim": 256, **model})
-    device = DeviceChoice(name="qhybrid.statevector")
-    return build_head(spec, n_classes=n_classes, circuit=circuit, device=device, seed=seed)
 
 
 def test_the_eight_heads_are_there_and_four_of_them_are_quantum() -> None:
@@ -61,7 +51,7 @@ def test_the_eight_heads_are_there_and_four_of_them_are_quantum() -> None:
     ],
 )
 def test_gradients_reach_the_features_and_all_that_is_trained(kind: str, circuit: str) -> None:
-    head = _head(kind, circuit, n_classes=3, angle_spread=0.5)
+    head = small_head(kind, circuit, n_classes=3, angle_spread=0.5)
     features = torch.rand(6, 256, requires_grad=True)
     loss = functional.cross_entropy(head(features), torch.arange(6) % 3)
     loss.backward()
@@ -74,20 +64,20 @@ def test_gradients_reach_the_features_and_all_that_is_trained(kind: str, circuit
 
 
 def test_quantum_heads_of_one_seed_begin_with_the_same_weights() -> None:
-    plain, separable, frozen = (_head(kind, "sda_qec_4q", seed=5).state_dict() for kind in VARIANTS)
-    quadratic = _head("quadratic", "sda_qec_4q", seed=5).state_dict()
+    plain, separable, frozen = (small_head(kind, "sda_qec_4q", seed=5).state_dict() for kind in VARIANTS)
+    quadratic = small_head("quadratic", "sda_qec_4q", seed=5).state_dict()
     assert plain.keys() == separable.keys() == frozen.keys()
     for name, value in plain.items():
         assert torch.equal(value, separable[name]), name
         assert torch.equal(value, frozen[name]), name
-        assert not torch.equal(value, _head("quantum", "sda_qec_4q", seed=6).state_dict()[name]), name
+        assert not torch.equal(value, small_head("quantum", "sda_qec_4q", seed=6).state_dict()[name]), name
     for name in ("projection.weight", "projection.bias"):
         assert torch.equal(plain[name], quadratic[name]), name
 
 
 @pytest.mark.parametrize("circuit", ["angle_4q", "sda_qec_4q"])
 def test_the_separable_head_runs_the_circuit_without_entangling_gates(circuit: str) -> None:
-    head, plain = _head("quantum-separable", circuit), _head("quantum", circuit)
+    head, plain = small_head("quantum-separable", circuit), small_head("quantum", circuit)
     assert isinstance(head, QuantumHead)
     control = without_entanglement(load_circuit(circuit))
     assert head.layer.circuit.gates == control.gates
@@ -103,7 +93,7 @@ def test_a_circuit_without_entangling_gates_has_no_separable_head(tmp_path: Path
         InputError,
         match="head 'quantum-separable': circuit 'local' has no gate between two qubits",
     ):
-        _head("quantum-separable", str(path))
+        small_head("quantum-separable", str(path))
 
 
 def test_the_frozen_head_trains_all_but_its_circuit() -> None:
@@ -120,92 +110,6 @@ def test_the_frozen_head_trains_all_but_its_circuit() -> None:
     optimizer.step()
     changed = {name for name, value in model.head.named_parameters() if not torch.equal(value, before[name])}
     assert changed == before.keys() - {"layer.weights"}
-
-
-@pytest.mark.parametrize(
-    ("circuit", "n_classes", "quantum", "quadratic"),
-    [
-        ("sda_qec", 2, 18, 4 * 18 + 2),
-        ("sda_qec", 9, 53, 4 * 25 + 9),
-        ("sda_qec_4q", 2, 257 * 16 + 18, 257 * 16 + 4 * 18 + 2),
-        ("sda_qec_8q", 2, 26, 4 * 34 + 2),
-    ],
-)
-def test_the_quadratic_head_has_a_term_for_every_observable(
-    circuit: str, n_classes: int, quantum: int, quadratic: int
-) -> None:
-    assert quantum_head_parameters(256, load_circuit(circuit), n_classes) == quantum
-    assert count_parameters(_head("quadratic", circuit, n_classes=n_classes)) == quadratic
-
-
-def test_the_number_of_terms_is_the_nearest() -> None:
-    def size(terms: int) -> int:
-        return terms * (16 + 2) + 2
-
-    for budget in range(1, 200):
-        chosen = matched_terms(16, 2, budget)
-        assert abs(size(chosen) - budget) == min(abs(size(terms) - budget) for terms in range(20))
-
-
-@pytest.mark.parametrize("circuit", ["sda_qec", "sda_qec_8q"])
-def test_the_logits_of_the_quadratic_head_are_quadratic_forms_of_the_unit_vector(circuit: str) -> None:
-    head = _head("quadratic", circuit, n_classes=9)
-    assert isinstance(head, QuadraticHead)
-    features = torch.rand(4, 256)
-    unit = functional.normalize(features)
-    reduced = unit.reshape(4, head.dimension, -1)
-    states = reduced @ reduced.mT  # the other qubits are the last ones of these circuits, and traced out
-    terms = torch.einsum("ki,bij,kj->bk", head.vectors, states, head.vectors)
-    torch.testing.assert_close(head(features), head.classifier(terms))
-    torch.testing.assert_close(head(7.5 * features), head(features))
-    form = torch.einsum("ck,ki,kj->cij", head.classifier.weight, head.vectors, head.vectors)
-    whole = torch.einsum("cij,kl->cikjl", form, torch.eye(256 // head.dimension)).reshape(9, 256, 256)
-    expected = torch.einsum("bi,cij,bj->bc", unit, whole, unit) + head.classifier.bias
-    torch.testing.assert_close(head(features), expected)
-
-
-def test_the_quadratic_head_sees_the_qubits_that_the_circuit_sees(tmp_path: Path) -> None:
-    path = tmp_path / "last.toml"  # prepared on wires in another order, and only the qubits 0 and 2 are seen
-    path.write_text(
-        'qubits = 3\nobservables = ["Z0"]\nblocks = [{ encode = "amplitude", wires = [2, 1, 0] }, '
-        '{ rotate = "Y" }, { entangle = "chain", wires = [2, 0] }]\n'
-    )
-    head = _head("quadratic", str(path), feature_dim=8)
-    assert isinstance(head, QuadraticHead)
-    assert head.vectors.shape[1] == 4
-    vector = functional.normalize(torch.rand(8), dim=0).reshape(2, 2, 2)  # axes: qubits 2, 1, 0
-    seen = torch.einsum("iak,jal->ikjl", vector, vector).reshape(4, 4)
-    terms = torch.einsum("ki,ij,kj->k", head.vectors, seen, head.vectors)
-    torch.testing.assert_close(head(vector.reshape(1, 8)), head.classifier(terms)[None])
-
-
-def test_a_zero_vector_passes_no_nan_through_the_quadratic_head() -> None:
-    head = _head("quadratic", "sda_qec")
-    features = torch.zeros(2, 256, requires_grad=True)
-    head(features).sum().backward()
-    assert features.grad is not None
-    assert torch.equal(features.grad, torch.zeros(2, 256))
-    assert torch.isfinite(head(features)).all()
-
-
-def test_terms_of_random_vectors_vary_as_much_as_expectation_values() -> None:
-    unit = functional.normalize(torch.randn(4000, 16), dim=1)
-    signs = 1 - 2 * (torch.arange(16) // 8).double()  # Z of the first qubit
-    values = (unit.square().double() * signs).sum(1)
-    heads = [_head("quadratic", "sda_qec_4q", seed=seed) for seed in range(20)]
-    terms = torch.cat(
-        [(unit @ head.vectors.detach().T).square() for head in heads if isinstance(head, QuadraticHead)], 1
-    )
-    assert float(values.std()) == pytest.approx(np.sqrt(2 / 18), rel=0.05)
-    assert float(terms.std(0).square().mean().sqrt()) == pytest.approx(float(values.std()), rel=0.15)
-
-
-def test_angle_encoded_circuits_have_no_quadratic_head() -> None:
-    with pytest.raises(
-        InputError,
-        match=r"^head 'quadratic': circuit 'angle_4q' is no quadratic form .*: sda_qec, sda_qec_4q, sda_qec_8q$",
-    ):
-        _head("quadratic", "angle_4q")
 
 
 @pytest.mark.parametrize("kind", ["quantum-separable", "quantum-frozen"])
@@ -260,7 +164,7 @@ def test_tables_tell_the_controls_from_the_circuit(
     ],
 )  # fmt: skip
 def test_the_sizes_in_the_readme_are_those_of_the_heads(circuit: str, sizes: dict[str, tuple[int, int]]) -> None:
-    heads = {kind: _head(kind, circuit) for kind in sizes}
+    heads = {kind: small_head(kind, circuit) for kind in sizes}
     assert {k: (count_parameters(head), count_parameters(head, trainable=False)) for k, head in heads.items()} == sizes
 
 
