@@ -101,7 +101,8 @@ def run_study(
             arms = [candidates[arm.name][picked[arm.name]] for arm in arms]
             trained = {name: [tried[name][number]] for name, number in picked.items()}
             for arm in arms:
-                _say(console, f"{arm.name}: {settings_in_words(arm.tuning)} has the lowest validation loss")
+                if not trained[arm.name][0].message:
+                    _say(console, f"{arm.name}: {settings_in_words(arm.tuning)} has the lowest validation loss")
             tasks = [task(arm, seed) for seed in study.seeds[1:] for arm in arms]
         for name, several in by_arm(progress.train(tasks)).items():
             trained[name] += several

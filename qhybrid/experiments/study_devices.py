@@ -69,12 +69,16 @@ def device_results(
         InputError: As `conditions_of`, or a file is damaged.
     """
     cells = conditions_of(study)
-    tasks = {
-        (cell, name, each.seed): CellTask(str(each.path), cell, SPLIT, None, each.seed, study.margin)
-        for cell in cells
-        for name, several in trained.items()
+    with_circuit = [
+        each
+        for several in trained.values()
         for each in several
-        if not each.message and open_run(str(each.path)).spec.model.has_circuit
+        if cells and not each.message and open_run(str(each.path)).spec.model.has_circuit
+    ]
+    tasks = {
+        (cell, each.arm, each.seed): CellTask(str(each.path), cell, SPLIT, None, each.seed, study.margin)
+        for cell in cells
+        for each in with_circuit
     }
     if not tasks:
         return []
