@@ -102,8 +102,8 @@ def adapt(
 
     Returns:
         The adaptation. `adaptations/<name>.json` and `.safetensors` (`weight` and `bias` of the last layer on what it
-        receives from noisy expectation values; `factor` and `offset` of these where it receives features that they
-        weight) are written, and results and predictions of both evaluations as by `evaluate`.
+        receives from noisy expectation values; `factor` and `offset` of these where it receives something else,
+        as with `attention` or `fusion`) are written, and results and predictions of both evaluations as by `evaluate`.
 
     Raises:
         InputError: As in `evaluate`; or the run has a classical head, the device is exact and without noise, or the
@@ -197,6 +197,8 @@ def fit_on_device(method: Method, run: Run, head: QuantumHead, training: Feature
             class_weights=class_weights(run),
         )
     exact = exact_expectation_values(head.layer, inputs).double().numpy()
+    if not head.reads_values:
+        return fit_rescale(values, exact, None, None)
     weight, bias = (parameter.detach().double().numpy() for parameter in (head.classifier.weight, head.classifier.bias))
     return fit_rescale(values, exact, weight, bias)
 
@@ -225,7 +227,7 @@ def fitted_predictions(fit: Fit, head: QuantumHead, stored: Features, prediction
     features = torch.from_numpy(stored.features)
 
     def logits_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        if fit.factor is not None and head.attention != "none":
+        if fit.weight is None:
             rescaled = torch.from_numpy(fit.rescaled(values)).to(torch.get_default_dtype())
             return np.asarray(head.logits(rescaled, features).double())
         return fit.logits(head.received(torch.from_numpy(values), features).numpy())
@@ -250,7 +252,7 @@ def _write(run: Run, adaptation: Adaptation) -> None:
     folder = run.path / "adaptations"
     fit = adaptation.fit
     layer = {"weight": fit.weight, "bias": fit.bias}
-    if fit.factor is not None and fit.offset is not None and run.spec.model.attention != "none":
+    if fit.weight is None:
         layer = {"factor": fit.factor, "offset": fit.offset}  # no last layer does the same
     # safetensors writes the memory as it lies, and scikit-learn's matrices lie in columns.
     content = save({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in layer.items()})

@@ -27,26 +27,28 @@ CONSTANT = 1e-9
 class Fit:
     """A last layer for noisy expectation values: logits = values @ weight.T + bias.
 
-    Where expectation values weight features (`attention`), `values` are these features, weighted, for a last layer that
-    is fitted; the run's own last layer is then used as it is on what follows from rescaled expectation values.
+    Where the last layer receives something else than expectation values (`attention`, `fusion`), `values` are that for
+    a last layer that is fitted; the run's own is used as it is on what follows from rescaled expectation values.
 
     Args:
-        weight: Shape (C, M).
-        bias: Shape (C,).
+        weight: Shape (C, n); None: the run's own last layer stays as it is.
+        bias: Shape (C,); None likewise.
         factor: For each expectation value what it is multiplied by before the run's own last layer, shape (M,); None
             where the last layer itself is fitted.
         offset: What is then added, shape (M,); None likewise.
         numbers: What the fit found, for its JSON file.
     """
 
-    weight: Floats
-    bias: Floats
+    weight: Floats | None
+    bias: Floats | None
     factor: Floats | None
     offset: Floats | None
     numbers: dict[str, Any]
 
     def logits(self, values: Floats) -> Floats:
-        """Logits (..., C) from noisy expectation values (..., M)."""
+        """Logits (..., C) from noisy expectation values (..., M), or from what the last layer receives, (..., n)."""
+        assert self.weight is not None
+        assert self.bias is not None
         return values @ self.weight.T + self.bias
 
     def rescaled(self, values: Floats) -> Floats:
@@ -115,7 +117,7 @@ def fit_head(
     return Fit(weight, bias, None, None, numbers)
 
 
-def fit_rescale(noisy: Floats, exact: Floats, weight: Floats, bias: Floats) -> Fit:
+def fit_rescale(noisy: Floats, exact: Floats, weight: Floats | None, bias: Floats | None) -> Fit:
     """Fit an affine map of each expectation value, from noisy to exact, by least squares; no label is looked at.
 
     Shot noise makes the factors smaller than those that undo the noise alone: they give the exact value that is to be
@@ -124,8 +126,8 @@ def fit_rescale(noisy: Floats, exact: Floats, weight: Floats, bias: Floats) -> F
     Args:
         noisy: Expectation values of training samples on the device, shape (N, M).
         exact: Of the same samples without noise and shots, shape (N, M).
-        weight: Of the run's own last layer, shape (C, M).
-        bias: Of it, shape (C,).
+        weight: Of the run's own last layer, shape (C, M); None: it does not receive expectation values as they are.
+        bias: Of it, shape (C,); None likewise.
     """
     mean, target = noisy.mean(axis=0), exact.mean(axis=0)
     variance = noisy.var(axis=0)
@@ -138,6 +140,8 @@ def fit_rescale(noisy: Floats, exact: Floats, weight: Floats, bias: Floats) -> F
         "rms_before": _rms(noisy - exact),
         "rms_after": _rms(noisy * factor + offset - exact),
     }
+    if weight is None or bias is None:
+        return Fit(None, None, factor, offset, numbers)
     return Fit(weight * factor, bias + weight @ offset, factor, offset, numbers)
 
 

@@ -119,6 +119,7 @@ def logistic_regression(run: Run, *, split: str = "test", seed: int = 0) -> Eval
         class_weights=class_weights(run),
     )
     fitted = time.perf_counter() - started
+    assert fit.weight is not None
     n_classes, width = fit.weight.shape
     head = LinearHead(width, n_classes).eval()
     with torch.no_grad():

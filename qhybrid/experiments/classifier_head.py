@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from qhybrid.experiments.fusion import FeatureFusion
+from qhybrid.experiments.spec import Fusion
 from qhybrid.layer import QuantumLayer
 
 
@@ -31,7 +33,7 @@ class ClassifierHead(nn.Module):
 
 
 class ProjectingHead(ClassifierHead):
-    """[Linear(F, width)] -> what a subclass does -> Linear(n_values, C).
+    """[Linear(F, width)] -> what a subclass does -> [fusion with the features] -> Linear(n_values, C).
 
     The projection is there only where the circuit takes another number of features than the backbone gives. It is drawn
     before the last layer, so that heads of one seed begin with the same one.
@@ -39,8 +41,9 @@ class ProjectingHead(ClassifierHead):
     Args:
         feature_dim: Width of the features.
         width: How many features the circuit reads.
-        n_values: What the last layer receives.
+        n_values: What a subclass makes of them.
         n_classes: Number of classes.
+        fusion: How they meet the features before the last layer (see `FeatureFusion`).
         projection: In place of the Linear; None: that.
         angle_spread: Batch-normalise what is projected to this standard deviation; None: do not.
         classifier_gain: Factor on the first weights of the last layer.
@@ -53,6 +56,7 @@ class ProjectingHead(ClassifierHead):
         n_values: int,
         n_classes: int,
         *,
+        fusion: Fusion = "replace",
         projection: nn.Module | None = None,
         angle_spread: float | None = None,
         classifier_gain: float = 1.0,
@@ -63,7 +67,8 @@ class ProjectingHead(ClassifierHead):
         self.projection = projection
         self.spread = angle_spread
         self.norm = None if angle_spread is None else nn.BatchNorm1d(width, affine=False)
-        self.classifier = nn.Linear(n_values, n_classes)
+        self.fusion = FeatureFusion(fusion, feature_dim, n_values)
+        self.classifier = nn.Linear(self.fusion.width, n_classes)
         with torch.no_grad():
             self.classifier.weight *= classifier_gain
 

@@ -13,10 +13,11 @@ from qhybrid.circuits.quadratic_form import check_quadratic_form
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.errors import InputError
 from qhybrid.experiments.classifier_head import ClassifierHead, ProjectingHead
+from qhybrid.experiments.fusion import fused_parameters
 from qhybrid.experiments.heads_classical import LinearHead, MatchedMLPHead, QuadraticHead, matched_mlp
 from qhybrid.experiments.heads_generated import GeneratedMLPHead
 from qhybrid.experiments.seeding import derive_seed
-from qhybrid.experiments.spec import Attention, DeviceChoice, Head, ModelSpec
+from qhybrid.experiments.spec import Attention, DeviceChoice, Fusion, Head, ModelSpec
 from qhybrid.experiments.tensor_train import TensorTrainLinear
 from qhybrid.layer import QuantumLayer
 
@@ -27,7 +28,7 @@ __all__ = [
 
 
 class QuantumHead(ProjectingHead):
-    """[Linear(F, n_features)] -> quantum layer -> [attention] -> Linear(n_observables, C) (SDA-QEC, section 2.4).
+    """[Linear(F, n_features)] -> quantum layer -> [attention] -> [fusion] -> Linear(n, C) (SDA-QEC, section 2.4).
 
     With `attention = "features"` the softmax of the expectation values weights the features x that the circuit read,
     and the last layer receives softmax(E)_i x_i: HQCNN (arXiv 2509.14277), in our reading.
@@ -37,6 +38,7 @@ class QuantumHead(ProjectingHead):
         layer: The quantum layer.
         n_classes: Number of classes.
         attention: `none` or `features`.
+        fusion: As in `ProjectingHead`.
         projection: As in `ProjectingHead`.
         angle_spread: As in `ProjectingHead`.
         classifier_gain: As in `ProjectingHead`.
@@ -54,6 +56,7 @@ class QuantumHead(ProjectingHead):
         n_classes: int,
         *,
         attention: Attention = "none",
+        fusion: Fusion = "replace",
         projection: nn.Module | None = None,
         angle_spread: float | None = None,
         classifier_gain: float = 1.0,
@@ -68,6 +71,7 @@ class QuantumHead(ProjectingHead):
             layer.n_features,
             layer.n_observables,
             n_classes,
+            fusion=fusion,
             projection=projection,
             angle_spread=angle_spread,
             classifier_gain=classifier_gain,
@@ -77,7 +81,8 @@ class QuantumHead(ProjectingHead):
 
     def forward(self, features: Tensor) -> Tensor:
         encoded = self.quantum_features(features)
-        logits: Tensor = self.classifier(self._attended(self.layer(encoded), encoded))
+        attended = self._attended(self.layer(encoded), encoded)
+        logits: Tensor = self.classifier(self.fusion(attended, features))
         return logits
 
     def quantum_features(self, features: Tensor) -> Tensor:
@@ -88,19 +93,25 @@ class QuantumHead(ProjectingHead):
         return logits
 
     def received(self, expectation_values: Tensor, features: Tensor) -> Tensor:
-        """What the last layer receives, (B, M), from expectation values (B, M) and the head's features (B, F)."""
-        if self.attention == "none":
-            return expectation_values
-        return self._attended(expectation_values, self.quantum_features(features))
+        """What the last layer receives, (B, n), from expectation values (B, M) and the head's features (B, F)."""
+        if self.attention != "none":
+            expectation_values = self._attended(expectation_values, self.quantum_features(features))
+        fused: Tensor = self.fusion(expectation_values, features)
+        return fused
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether the last layer receives the expectation values as they are."""
+        return self.attention == "none" and self.fusion.fusion == "replace"
 
     def _attended(self, expectation_values: Tensor, encoded: Tensor) -> Tensor:
         return expectation_values if self.attention == "none" else torch.softmax(expectation_values, dim=1) * encoded
 
 
-def quantum_head_parameters(feature_dim: int, circuit: Circuit, n_classes: int) -> int:
-    """Parameter count of a quantum head with this circuit: projection, circuit, classifier."""
+def quantum_head_parameters(feature_dim: int, circuit: Circuit, n_classes: int, *, fusion: Fusion = "replace") -> int:
+    """Parameter count of a quantum head with this circuit: projection, circuit, fusion and classifier."""
     projection = 0 if circuit.n_features == feature_dim else (feature_dim + 1) * circuit.n_features
-    return projection + circuit.n_weights + (circuit.n_observables + 1) * n_classes
+    return projection + circuit.n_weights + fused_parameters(fusion, feature_dim, circuit.n_observables, n_classes)
 
 
 @dataclass(frozen=True)
@@ -160,6 +171,7 @@ def _quantum(request: HeadRequest) -> ClassifierHead:
         layer,
         request.n_classes,
         attention=request.spec.attention,
+        fusion=request.spec.fusion,
         projection=_tensor_train(request, layer) if request.spec.head == "tt-quantum" else None,
         angle_spread=request.spec.angle_spread,
         classifier_gain=request.spec.classifier_gain,
@@ -185,10 +197,14 @@ def _linear(request: HeadRequest) -> ClassifierHead:
 
 
 def _mlp(request: HeadRequest) -> ClassifierHead:
-    if request.spec.hidden_units is not None:
-        return MatchedMLPHead(request.feature_dim, request.spec.hidden_units, request.n_classes)
-    budget = quantum_head_parameters(request.feature_dim, load_circuit(request.circuit), request.n_classes)
-    return MatchedMLPHead(*matched_mlp(request.feature_dim, request.n_classes, budget), request.n_classes)
+    width, n_classes, fusion = request.feature_dim, request.n_classes, request.spec.fusion
+    hidden = request.spec.hidden_units
+    if hidden is None:
+        budget = quantum_head_parameters(width, load_circuit(request.circuit), n_classes, fusion=fusion)
+        pooled, hidden = matched_mlp(width, n_classes, budget, fusion=fusion)
+    else:
+        pooled = width
+    return MatchedMLPHead(width, hidden, n_classes, pooled=pooled, fusion=fusion)
 
 
 def _quadratic(request: HeadRequest) -> ClassifierHead:

@@ -7,6 +7,8 @@ from torch.nn import functional
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.quadratic_form import check_quadratic_form, seen_amplitude_wires
 from qhybrid.experiments.classifier_head import ClassifierHead, ProjectingHead
+from qhybrid.experiments.fusion import FeatureFusion, fused_parameters
+from qhybrid.experiments.spec import Fusion
 
 
 class LinearHead(ClassifierHead):
@@ -22,41 +24,54 @@ class LinearHead(ClassifierHead):
 
 
 class MatchedMLPHead(ClassifierHead):
-    """[average pooling to `width`] -> Linear(width, hidden) -> ReLU -> Linear(hidden, C).
+    """[average pooling to `pooled`] -> Linear(pooled, hidden) -> ReLU -> [fusion] -> Linear(n, C).
 
     `matched_mlp` chooses the sizes, unless the number of hidden units is given.
+
+    Args:
+        feature_dim: Width of the features.
+        hidden: Number of hidden units.
+        n_classes: Number of classes.
+        pooled: Averages over neighbouring features that the hidden units see.
+        fusion: How the hidden units meet the features before the last layer (see `FeatureFusion`).
     """
 
-    def __init__(self, width: int, hidden: int, n_classes: int) -> None:
+    def __init__(
+        self, feature_dim: int, hidden: int, n_classes: int, *, pooled: int, fusion: Fusion = "replace"
+    ) -> None:
         super().__init__()
-        self.width = width
-        self.hidden = nn.Linear(width, hidden)
-        self.classifier = nn.Linear(hidden, n_classes)
+        self.width = pooled
+        self.hidden = nn.Linear(pooled, hidden)
+        self.fusion = FeatureFusion(fusion, feature_dim, hidden)
+        self.classifier = nn.Linear(self.fusion.width, n_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         pooled = functional.adaptive_avg_pool1d(features, self.width)
-        logits: Tensor = self.classifier(functional.relu(self.hidden(pooled)))
+        logits: Tensor = self.classifier(self.fusion(functional.relu(self.hidden(pooled)), features))
         return logits
 
 
-def matched_mlp(feature_dim: int, n_classes: int, n_parameters: int) -> tuple[int, int]:
+def matched_mlp(feature_dim: int, n_classes: int, n_parameters: int, *, fusion: Fusion = "replace") -> tuple[int, int]:
     """Choose the multilayer perceptron whose parameter count is nearest to that of a quantum head.
 
     It sees all features if at least two hidden units fit the budget, and takes the hidden width nearest to it. A
     smaller budget (the 18 parameters of `sda_qec`) does not pay for one weight a feature: then two hidden units
-    see as many averages over neighbouring features as fit.
+    see as many averages over neighbouring features as fit. With a fusion there is one hidden unit at least.
 
     Args:
         feature_dim: Width of the features.
         n_classes: Number of classes.
         n_parameters: The budget.
+        fusion: How the hidden units meet the features.
 
     Returns:
         Width after pooling, and number of hidden units.
     """
-    hidden = round((n_parameters - n_classes) / (feature_dim + 1 + n_classes))
-    if hidden >= 2:
-        return feature_dim, hidden
+    without = fused_parameters(fusion, feature_dim, 0, n_classes)
+    each = feature_dim + 1 + fused_parameters(fusion, feature_dim, 1, n_classes) - without
+    hidden = round((n_parameters - without) / each)
+    if hidden >= 2 or fusion != "replace":
+        return feature_dim, max(1, hidden)
     width = round((n_parameters - 3 * n_classes) / 2) - 1
     return min(feature_dim, max(1, width)), 2
 

@@ -114,7 +114,7 @@ def parameter_counts(model: HybridClassifier, spec: ModelSpec, *, circuit: str, 
         matched to.
     """
     head, total = count_parameters(model.head), count_parameters(model)
-    matched = quantum_head_parameters(spec.feature_dim, load_circuit(circuit), n_classes)
+    matched = quantum_head_parameters(spec.feature_dim, load_circuit(circuit), n_classes, fusion=spec.fusion)
     frozen = count_parameters(model.head, trainable=False)
     return {"backbone": total - head, "head": head, "total": total, "frozen": frozen, "quantum_head": matched}
 

@@ -20,10 +20,11 @@ Head = Literal[
     "quantum", "quantum-separable", "quantum-frozen", "tt-quantum", "vqc-mlp", "linear", "mlp", "quadratic"
 ]  # fmt: skip
 Attention = Literal["none", "features"]
+Fusion = Literal["replace", "concat", "residual"]
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 
-LATER: dict[tuple[str, str], Any] = {("model", "attention"): "none"}
+LATER: dict[tuple[str, str], Any] = {("model", "attention"): "none", ("model", "fusion"): "replace"}
 """Settings that came after the first runs. Runs and studies are named by their experiment's text, so it leaves these
 out where they have the values that they had before they could be set."""
 
@@ -62,6 +63,10 @@ class ModelSpec(BaseModel):
     attention: Attention = "none"
     """What the expectation values of a quantum head do: `none`: they are what the last layer receives; `features`:
     their softmax weights the features that the circuit encodes, and the last layer receives these."""
+    fusion: Fusion = "replace"
+    """What the last layer of a quantum or `mlp` head receives: `replace`: the values of the circuit, or of the hidden
+    layer, alone; `concat`: the features and, beside them, these values; `residual`: the features plus these values,
+    which a linear layer brings to their width."""
     angle_spread: Annotated[float | None, Field(gt=0, le=100), BeforeValidator(_none_as_text)] = None
     """Batch-normalise the projected features of a quantum or quadratic head to this standard deviation, so that the
     angles start where the circuit responds; None: take them as they are, like the paper."""
@@ -73,6 +78,12 @@ class ModelSpec(BaseModel):
     hidden_units: Annotated[int | None, Field(ge=1, le=65536), BeforeValidator(_none_as_text)] = None
     """Hidden units of a `vqc-mlp` head (None: 16), or of an `mlp` head (None: about as many parameters as the quantum
     head has)."""
+
+    @model_validator(mode="after")
+    def _something_to_fuse(self) -> "ModelSpec":
+        if self.fusion != "replace" and not (self.is_quantum or self.head == "mlp"):
+            raise ValueError(f"fusion = {self.fusion!r} is for quantum heads and 'mlp', not for {self.head!r}")
+        return self
 
     @model_validator(mode="after")
     def _weights_of_its_own(self) -> "ModelSpec":
