@@ -104,7 +104,7 @@ def test_nothing_is_computed_twice(
     def never(_: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(study_devices, "compute_cell", never)
+    monkeypatch.setattr(study_devices, "_compute", never)
     assert device_results(table(), trained, Executor(), quiet()) == found
 
 

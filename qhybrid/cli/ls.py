@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qhybrid.cli import options
+
+if TYPE_CHECKING:
+    from qhybrid.experiments.spec import ExperimentSpec
 
 
 class What(StrEnum):
@@ -100,11 +103,23 @@ def _experiments() -> list[dict[str, Any]]:
     for name, path in catalog.entries("experiments").items():
         try:
             spec = load_experiment(str(path))
-            row = {"data": spec.data.source, "description": spec.description, "source": spec.source}
+            row = {
+                "run with": _command(spec),
+                "description": spec.description,
+                "cost": spec.cost,
+                "source": spec.source,
+            }
         except InputError as error:
-            row = {"data": "", "description": str(error), "source": ""}
+            row = {"run with": "", "description": str(error), "cost": "", "source": ""}
         rows.append({"experiment": name, **row, "from": _short(str(path))})
     return rows
+
+
+def _command(spec: "ExperimentSpec") -> str:
+    """What runs an experiment, and the images that it wants to be given."""
+    verb = "train" if spec.study is None else "study"
+    kind, colon, _ = spec.data.source.partition(":")
+    return f"{verb} --data {kind}:PATH" if colon else verb
 
 
 def _runs(root: Path) -> list[dict[str, Any]]:

@@ -41,6 +41,10 @@ Mitigation = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any other key of the experiment: --set train.learning_rate=0.001")
 ]
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="The experiment in small, by its [quick] table: to see in seconds that it works."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -22,6 +22,7 @@ def study(
     data: Annotated[str | None, typer.Option(help="angiography, medmnist:PATH.npz, folder:PATH or dicom:PATH.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds of the trainings, separated by commas.")] = None,
     settings: options.Settings = None,
+    quick: options.Quick = False,
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Remove training images that recur in validation or test.")
     ] = False,
@@ -51,7 +52,7 @@ def study(
         data__drop_leaks=drop_leaks or None,
         study__seeds=None if seeds is None else [_seed(word) for word in seeds.split(",") if word.strip()],
     )
-    spec = load_experiment(experiment, given)
+    spec = load_experiment(experiment, given, quick=quick)
     kind = "dask" if scheduler else executor or ("serial" if check_available(spec.train) else "processes")
     found = run_study(spec, out=out, retry=retry, executor=Executor(kind, workers, scheduler))
     if as_json:

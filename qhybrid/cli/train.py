@@ -34,6 +34,7 @@ def train(
     strategy: Annotated[str | None, typer.Option(help="Lightning's strategy for several processes: auto, ddp.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
     settings: options.Settings = None,
+    quick: options.Quick = False,
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Remove training images that recur in validation or test.")
     ] = False,
@@ -71,11 +72,11 @@ def train(
         data__drop_leaks=drop_leaks or None,
     )
     if resume is not None:
-        if given:
-            key = next(iter(given))
+        if given or quick:
+            key = next(iter(given), "--quick")
             raise InputError(f"--resume goes on with the settings of the run; it takes no {key}")
         run = training.resume(None if resume == "last" else resume, root=out)
     else:
-        run = training.train(load_experiment(experiment, given), out=out)
+        run = training.train(load_experiment(experiment, given, quick=quick), out=out)
     result = evaluation.evaluate(run)
     results.show(result, as_json=as_json)

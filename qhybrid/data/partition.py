@@ -1,8 +1,9 @@
-"""Splits for a source that comes without any: stratified by class, seeded."""
+"""Splits and smaller sets, stratified by class and seeded."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qhybrid.data.spec import SPLITS
 from qhybrid.errors import InputError
@@ -42,3 +43,22 @@ def stratified(
         for name, part in zip(SPLITS, np.split(members, ends[:-1]), strict=True):
             indices[name].extend(part.tolist())
     return {name: sorted(part) for name, part in indices.items()}
+
+
+def stratified_draw(labels: NDArray[np.int64], size: int, *, seed: int) -> NDArray[np.int64]:
+    """Draw some samples, so that every class keeps its share as nearly as it can.
+
+    Args:
+        labels: One label per sample, shape (N,).
+        size: How many; more than there are: all.
+        seed: Of the draw; a larger draw of the same seed holds a smaller one.
+
+    Returns:
+        Their indices in rising order, shape (min(size, N),).
+    """
+    rng = np.random.default_rng(seed)
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        place[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.argsort(place, kind="stable")[:size])

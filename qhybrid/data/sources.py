@@ -1,5 +1,6 @@
 """From a source in `[data]` to images: generated, MedMNIST, a folder, DICOM."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from qhybrid.data.dataset import ImageDataset, Split, check_dataset
@@ -7,6 +8,7 @@ from qhybrid.data.dicom import load_dicom
 from qhybrid.data.folder import load_folder
 from qhybrid.data.generated import load_angiography
 from qhybrid.data.medmnist import load_medmnist
+from qhybrid.data.partition import stratified_draw
 from qhybrid.data.spec import DataSpec, parse_source
 
 __all__ = ["ImageDataset", "Split", "load_dataset"]
@@ -52,4 +54,21 @@ def load_dataset(spec: DataSpec, *, cache_dir: Path | None = None, unreadable: l
             split_seed=spec.split_seed,
             unreadable=unreadable,
         )
+    if spec.limit is not None:
+        dataset = limited(dataset, spec.limit, seed=spec.split_seed)
     return check_dataset(dataset)
+
+
+def limited(dataset: ImageDataset, limit: int, *, seed: int) -> ImageDataset:
+    """Keep at most so many images of each split, drawn class by class.
+
+    Args:
+        dataset: All images.
+        limit: Of a split.
+        seed: Of the draw.
+    """
+    splits = {
+        name: split.subset(stratified_draw(split.labels.numpy(), limit, seed=seed).tolist())
+        for name, split in dataset.splits.items()
+    }
+    return replace(dataset, splits=splits)

@@ -87,12 +87,14 @@ class DataSpec(BaseModel):
     """Height and width in pixels of the images that the backbone sees."""
     transforms: list[Transform] = []
     """Random variations of the training images, in this order; none in the paper's experiment."""
+    limit: PositiveInt | None = None
+    """Only this many images of each split, drawn class by class with `split_seed`; None: all."""
     drop_leaks: bool = False
     """Remove the training copy of every image that recurs in validation or test."""
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
     """Train, validation, test shares of a source that comes without splits (stratified by class)."""
     split_seed: int = Field(default=0, ge=0)
-    """Seed of that split."""
+    """Seed of that split, and of a `limit`."""
     angiography: AngiographySpec = AngiographySpec()
     """Settings of the generated images."""
     dicom: DicomSpec = DicomSpec()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -71,10 +72,8 @@ class CellTask:
         run, cell = Path(self.run), self.cell
         depends = [
             FORMAT,
-            [_digest(run / name) for name in ("model.safetensors", f"features/{self.split}.npz", "config.toml")],
-            cell.to_dict(),
-            _device_file(cell.device),
-            noise_fingerprint(cell.noise, cell.noise_scale, cell.noise_parts),
+            run_digest(run, (self.split,)),
+            *condition_digest(cell),
             [self.split, self.limit, self.seed, self.margin],
             [BOOTSTRAP_DRAWS, CONFIDENCE],
             *([] if cell.adapt is None else [[_digest(run / f"features/{name}.npz") for name in self.fitted_on]]),
@@ -90,6 +89,10 @@ class CellTask:
     def file(self) -> Path:
         """Where its result is kept."""
         return Path(self.run) / "comparison" / "cells" / f"{self.key}.json"
+
+    def compute(self) -> str:
+        """Compute it, unless it is there (see `compute_cell`)."""
+        return compute_cell(self)
 
 
 def prepare_head(task: CellTask) -> None:
@@ -253,6 +256,18 @@ def _measure(
 
 def _finite(values: NDArray[np.float64]) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def run_digest(run: Path, splits: Sequence[str]) -> list[str]:
+    """Hashes of what a result of a run depends on: its weights, its settings, the features of splits."""
+    features = [f"features/{split}.npz" for split in splits]
+    return [_digest(run / name) for name in ("model.safetensors", *features, "config.toml")]
+
+
+def condition_digest(cell: Cell) -> list[Any]:
+    """What tells a condition from others: its settings, the device's file, the rates of the noise."""
+    noise = noise_fingerprint(cell.noise, cell.noise_scale, cell.noise_parts)
+    return [cell.to_dict(), _device_file(cell.device), noise]
 
 
 def _digest(path: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid import catalog
+from qhybrid.data.partition import stratified_draw
 from qhybrid.data.spec import SPLITS
 from qhybrid.errors import InputError, did_you_mean
 from qhybrid.experiments.spec import DeviceChoice, ExperimentSpec
@@ -41,12 +42,7 @@ class Features:
             size: How many; more than there are: all.
             seed: Of the draw.
         """
-        rng = np.random.default_rng(seed)
-        place = np.empty(len(self.labels))
-        for label in np.unique(self.labels):
-            members = np.flatnonzero(self.labels == label)
-            place[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
-        kept = np.sort(np.argsort(place, kind="stable")[:size])
+        kept = stratified_draw(self.labels, size, seed=seed)
         return Features(self.features[kept], self.labels[kept], self.ids[kept])
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from qhybrid import catalog
 from qhybrid.data.spec import AugmentSpec, DataSpec
 from qhybrid.errors import InputError, did_you_mean
-from qhybrid.experiments.study_spec import Scale, StudySpec
+from qhybrid.experiments.study_spec import Scale, StudySpec, flat
 from qhybrid.noise_models.model import PARTS
 
 Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16", "cnn5"]
@@ -221,6 +221,10 @@ class ExperimentSpec(BaseModel):
     """What the experiment shows, in one or two sentences."""
     source: str = ""
     """Where its settings come from: a paper, with its section."""
+    cost: str = ""
+    """What it takes: how many trainings, on what, for how long."""
+    quick: dict[str, Any] = {}
+    """Settings that `--quick` lays over all others of the file, so that the whole of it runs in seconds."""
     data: DataSpec = DataSpec()
     augment: AugmentSpec = AugmentSpec()
     model: ModelSpec = ModelSpec()
@@ -230,15 +234,18 @@ class ExperimentSpec(BaseModel):
     """Arms that change single settings of this experiment, for `qhybrid study`; None: one training."""
 
 
-def load_experiment(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> ExperimentSpec:
+def load_experiment(
+    name_or_path: str, overrides: Mapping[str, Any] | None = None, *, quick: bool = False
+) -> ExperimentSpec:
     """Read an experiment and lay single settings over it.
 
     Args:
         name_or_path: A name in the catalog (`quickstart`) or the path of a TOML file.
         overrides: Dotted key -> value, as from `--set train.epochs=3`; None changes nothing.
+        quick: Lay its `[quick]` table over it first, and add `-quick` to its name.
 
     Returns:
-        The experiment.
+        The experiment, without that table.
 
     Raises:
         InputError: There is no such experiment, or a key or a value is wrong; names the file or the command
@@ -248,6 +255,11 @@ def load_experiment(name_or_path: str, overrides: Mapping[str, Any] | None = Non
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "experiment"
     values = {"name": name} | catalog.load_toml(path)
     spec = catalog.parse(ExperimentSpec, values, str(path))
+    if quick and not spec.quick:
+        raise InputError(f"{path}: has no [quick] table, which says what --quick makes smaller")
+    shortened = override(spec, flat(spec.quick), where=f"{path}, [quick]")
+    spec = shortened.model_copy(update={"name": f"{spec.name}-quick"}) if quick else spec
+    spec = spec.model_copy(update={"quick": {}})
     if overrides:
         spec = override(spec, overrides)
     if spec.model.head != "linear":
@@ -309,7 +321,9 @@ def experiment_toml(spec: ExperimentSpec) -> str:
     """
     import tomli_w
 
-    values = spec.model_dump(mode="json", exclude_none=True)
+    values = spec.model_dump(mode="json", exclude_none=True, exclude={"quick"})
+    if not spec.cost:
+        del values["cost"]
     for (table, key), default in LATER.items():
         if values[table][key] == default:
             del values[table][key]

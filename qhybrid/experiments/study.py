@@ -78,8 +78,8 @@ def run_study(
     folder = out / spec.name / study_hash(spec)
 
     def task(arm: Arm, seed: int) -> ArmTask:
-        logistic = "logistic" in study.baselines and arm.name == study.reference_name
-        return ArmTask(arm.name, arm.with_seed(seed), str(folder / "runs"), logistic=logistic, retry=retry)
+        baselines = tuple(study.baselines) if arm.name == study.reference_name else ()
+        return ArmTask(arm.name, arm.with_seed(seed), str(folder / "runs"), baselines=baselines, retry=retry)
 
     tuning = [task(arm, study.seeds[0]) for each in candidates.values() for arm in each] if study.tuning else []
     tasks = [] if tuning else [task(arm, seed) for seed in study.seeds for arm in arms]

@@ -11,6 +11,8 @@ from qhybrid.experiments.study_spec import StudySpec, flat, slug
 
 BUDGET = ("train.epochs", "train.patience", "train.batch_size", "train.learning_rate", "train.schedule")
 """What makes a comparison unfair where it differs."""
+WORDS = {"name", "description", "source", "cost", "quick", "study"}
+"""Keys of an experiment that change no training."""
 ARM_DATA = "data.transforms"
 """The one setting of the images that arms may differ in, because it is augmentation."""
 
@@ -82,8 +84,16 @@ def pairs(study: StudySpec) -> list[Pair]:
     """Which arms are compared.
 
     Arms that are listed: each with the reference. Arms of a grid: those that differ in one setting only, of which one
-    has the value of the reference.
+    has the value of the reference. Baselines: each with the reference, and a quantum kernel with its classical twin.
     """
+    baselines = [Pair(study.baseline_arm(each), study.reference_name) for each in study.baselines]
+    if {"quantum-kernel", "rbf-kernel"} <= set(study.baselines):
+        baselines.append(Pair(study.baseline_arm("quantum-kernel"), study.baseline_arm("rbf-kernel")))
+    return [*_trained_pairs(study), *baselines]
+
+
+def _trained_pairs(study: StudySpec) -> list[Pair]:
+    """Those of arms that are trained."""
     reference = study.reference_name
     if study.arms:
         return [Pair(arm.name, reference) for arm in study.arms if arm.name != reference]
@@ -98,7 +108,7 @@ def pairs(study: StudySpec) -> list[Pair]:
 
 def differences(specs: list[ExperimentSpec]) -> dict[str, list[Any]]:
     """Settings that are not the same in all experiments, but for their names and seeds: dotted key -> values."""
-    told = [flat(spec.model_dump(mode="json", exclude={"name", "description", "source", "study"})) for spec in specs]
+    told = [flat(spec.model_dump(mode="json", exclude=WORDS)) for spec in specs]
     keys = [key for key in dict.fromkeys(key for each in told for key in each) if key != "train.seed"]
     values = {key: [each.get(key) for each in told] for key in keys}
     return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
@@ -107,5 +117,5 @@ def differences(specs: list[ExperimentSpec]) -> dict[str, list[Any]]:
 def study_hash(spec: ExperimentSpec) -> str:
     """Names the folder of a study: by all that arms and seeds are laid over, so that more of them go on in it."""
     train = spec.train.model_copy(update={"seed": 0})
-    base = spec.model_copy(update={"study": None, "description": "", "source": "", "train": train})
+    base = spec.model_copy(update={"study": None, "description": "", "source": "", "cost": "", "train": train})
     return hashlib.sha256(experiment_toml(base).encode()).hexdigest()[:8]

@@ -7,18 +7,20 @@ import numpy as np
 from rich.console import Console
 
 from qhybrid.errors import InputError
-from qhybrid.experiments.cells import CellTask, compute_cell
+from qhybrid.experiments.cells import CellTask
 from qhybrid.experiments.executors import Executor
 from qhybrid.experiments.grid import Cell, grid
 from qhybrid.experiments.grid_comparison import search_layouts
 from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.study_arms import Pair, pairs
-from qhybrid.experiments.study_results import Predicted, predictions_of
+from qhybrid.experiments.study_kernels import KernelTask
+from qhybrid.experiments.study_results import Predicted, predictions_of, predictions_of_baselines
 from qhybrid.experiments.study_runs import SPLIT, Trained
 from qhybrid.experiments.study_spec import StudySpec
 from qhybrid.experiments.study_tests import Labels, arm_statistics, compare_arms, correct
 from qhybrid.storage import read_arrays
 
+DeviceTask = CellTask | KernelTask
 SAID_EVERY = 10
 """Of so many evaluations one line is said."""
 
@@ -75,19 +77,28 @@ def device_results(
         for each in several
         if cells and not each.message and open_run(str(each.path)).spec.model.has_circuit
     ]
-    tasks = {
+    tasks: dict[tuple[Cell, str, int], DeviceTask] = {
         (cell, each.arm, each.seed): CellTask(str(each.path), cell, SPLIT, None, each.seed, study.margin)
         for cell in cells
         for each in with_circuit
     }
+    if "quantum-kernel" in study.baselines:
+        name = study.baseline_arm("quantum-kernel")
+        of_reference = [each for each in trained[study.reference_name] if not each.message]
+        tasks |= {
+            (cell, name, each.seed): KernelTask(str(each.path), cell, each.seed)
+            for cell in cells
+            for each in of_reference
+        }
     if not tasks:
         return []
     todo = list(dict.fromkeys(task for task in tasks.values() if not task.file.exists()))
-    search_layouts(todo, executor, console)
-    for done, _ in enumerate(executor.run(compute_cell, todo), 1):
+    search_layouts([task for task in todo if isinstance(task, CellTask)], executor, console)
+    for done, _ in enumerate(executor.run(_compute, todo), 1):
         if done in (1, len(todo)) or done % SAID_EVERY == 0:
             console.print(f"[{done}/{len(todo)}] evaluations on devices", highlight=False, markup=False)
     labels, predicted = predictions_of(trained, "head")
+    predicted |= predictions_of_baselines(study, trained)
     assert labels is not None
     found: list[dict[str, Any]] = []
     for cell in cells:
@@ -118,7 +129,11 @@ def device_results(
     return found
 
 
-def _on_device(tasks: Mapping[tuple[str, int], CellTask]) -> tuple[dict[str, Predicted], dict[str, Predicted]]:
+def _compute(task: DeviceTask) -> str:
+    return task.compute()
+
+
+def _on_device(tasks: Mapping[tuple[str, int], DeviceTask]) -> tuple[dict[str, Predicted], dict[str, Predicted]]:
     """What each arm predicts with each seed under one condition, and with exact values."""
     noisy: dict[str, Predicted] = {}
     exact: dict[str, Predicted] = {}

@@ -11,9 +11,9 @@ from qhybrid.errors import InputError
 from qhybrid.experiments.comparison import CONFIDENCE
 from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.spec import ExperimentSpec
-from qhybrid.experiments.study_arms import BUDGET, Arm, Pair, differences, pairs, study_of
+from qhybrid.experiments.study_arms import BUDGET, Arm, differences, pairs, study_of
 from qhybrid.experiments.study_runs import SPLIT, Trained, epochs_of
-from qhybrid.experiments.study_spec import flat
+from qhybrid.experiments.study_spec import Baseline, StudySpec, flat
 from qhybrid.experiments.study_tests import ALPHA, Labels, Probabilities, arm_statistics, compare_arms, correct
 from qhybrid.experiments.study_verdict import verdict
 
@@ -43,19 +43,15 @@ def study_results(
         _described(arm, trained[arm.name], folder) | {"metrics": _statistics(labels, predicted[arm.name])}
         for arm in arms
     ]
-    asked = pairs(study)
     reference = study.reference_name
-    if "logistic" in study.baselines:
-        name = f"logistic on {reference} features"
-        _, fitted = predictions_of({reference: trained[reference]}, "logistic")
-        predicted[name] = fitted[reference]
-        described.append(
-            _baseline(name, trained[reference], folder) | {"metrics": _statistics(labels, predicted[name])}
-        )
-        asked = [*asked, Pair(name, reference)]
+    predicted |= predictions_of_baselines(study, trained)
+    for each in study.baselines:
+        name = study.baseline_arm(each)
+        baseline = _baseline(name, each, trained[reference], folder)
+        described.append(baseline | {"metrics": _statistics(labels, predicted[name])})
     specs = {arm.name: arm.spec for arm in arms}
     compared = []
-    for pair in asked:
+    for pair in pairs(study):
         common = [seed for seed in predicted[pair.arm] if seed in predicted[pair.against]]
         if not common or labels is None:
             continue  # said by the numbers of seeds, and by the verdict
@@ -132,6 +128,15 @@ def predictions_of(trained: Mapping[str, Sequence[Trained]], which: str) -> tupl
     return labels, found
 
 
+def predictions_of_baselines(study: StudySpec, trained: Mapping[str, Sequence[Trained]]) -> dict[str, Predicted]:
+    """The same for the arms of the baselines, with exact values."""
+    reference = study.reference_name
+    return {
+        study.baseline_arm(each): predictions_of({reference: trained[reference]}, each)[1][reference]
+        for each in study.baselines
+    }
+
+
 def _statistics(labels: Labels | None, predicted: Predicted) -> dict[str, dict[str, Any]] | None:
     """Of the seeds that are complete; None where there is none."""
     return None if labels is None or not predicted else arm_statistics(labels, np.stack(list(predicted.values())))
@@ -162,21 +167,21 @@ def _described(arm: Arm, trained: Sequence[Trained], folder: Path) -> dict[str, 
     }
 
 
-def _baseline(name: str, trained: Sequence[Trained], folder: Path) -> dict[str, Any]:
-    """The same for logistic regression on the features of an arm."""
+def _baseline(name: str, baseline: Baseline, trained: Sequence[Trained], folder: Path) -> dict[str, Any]:
+    """The same for a baseline on the features of an arm."""
     runs, parameters = [], None
     for each in trained:
         row: dict[str, Any] = {"seed": each.seed, "state": each.state, "message": each.message, "run": None}
         if each.path is not None:
             row["run"] = Path(each.path).relative_to(folder).as_posix()
         if not each.message:
-            result = each.result("logistic")
+            result = each.result(baseline)
             row |= {
-                "evaluation": each.evaluations["logistic"],
+                "evaluation": each.evaluations[baseline],
                 "metrics": _values(result),
                 "baseline": result["baseline"],
             }
-            parameters = {"head": result["baseline"]["parameters"]}
+            parameters = {"head": result["baseline"].get("parameters")}
         runs.append(row)
     n_seeds = sum(not each.message for each in trained)
     return {"name": name, "changes": {}, "parameters": parameters, "n_seeds": n_seeds, "runs": runs}

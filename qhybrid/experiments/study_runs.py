@@ -12,12 +12,13 @@ from rich.console import Console
 
 from qhybrid import catalog
 from qhybrid.errors import InputError, Interrupted, QHybridError
-from qhybrid.experiments.baselines import logistic_regression
+from qhybrid.experiments.baselines import evaluate_baseline
 from qhybrid.experiments.evaluation import evaluate
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import can_go_on, claim, open_run
 from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.study_arms import differences
+from qhybrid.experiments.study_spec import Baseline
 from qhybrid.experiments.training import resume, train
 from qhybrid.storage import read_arrays, read_json, write_json
 
@@ -33,8 +34,8 @@ class ArmTask:
     """With its seed."""
     folder: str
     """Of all runs of the study."""
-    logistic: bool = False
-    """Also fit logistic regression to its features."""
+    baselines: tuple[Baseline, ...] = ()
+    """What is fitted to its features as well."""
     retry: bool = False
     """Go on with a training that failed."""
 
@@ -76,7 +77,7 @@ class Trained:
     message: str
     """Why it failed; empty where it did not."""
     evaluations: dict[str, str]
-    """`head`, and `logistic` if asked for: names of the evaluations on the test split."""
+    """`head`, and baselines that were asked for: names of the evaluations on the test split."""
 
     @property
     def state(self) -> str:
@@ -107,7 +108,7 @@ def finished(task: ArmTask) -> Trained | None:
         return None
     found = Trained(task.arm, task.seed, str(run.path), "", read_json(run.path / "arm.json")["evaluations"])
     try:
-        for which in ("head", *(["logistic"] if task.logistic else [])):
+        for which in ("head", *task.baselines):
             found.predictions(which)
             found.result(which)
     except (InputError, KeyError):
@@ -135,8 +136,8 @@ def train_arm(task: ArmTask) -> Trained:
     try:
         run = _complete(task, quiet)
         evaluations = {"head": evaluate(run, split=SPLIT, console=quiet).name}
-        if task.logistic:
-            evaluations["logistic"] = logistic_regression(run, split=SPLIT).name
+        for name in task.baselines:
+            evaluations[name] = evaluate_baseline(run, name, split=SPLIT).name
     except (InputError, Interrupted):
         raise
     except Exception as error:  # a network that diverged, no more memory, a device that is gone

@@ -12,6 +12,7 @@ Overrides = dict[str, Any]
 """Settings of one table of the experiment, such as `{"head": "linear"}` of `[model]`."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Scale = Annotated[float, Field(ge=0, le=MAX_SCALE, allow_inf_nan=False)]
+Baseline = Literal["logistic", "quantum-kernel", "rbf-kernel"]
 TUNED = ("augment.", "model.", "train.")
 """Tables whose settings can be tuned."""
 
@@ -80,8 +81,9 @@ class StudySpec(BaseModel):
     first seed and keeps that with the lowest validation loss."""
     devices: DeviceGrid | None = None
     """Where every arm with a circuit is evaluated as well."""
-    baselines: list[Literal["logistic"]] = []
-    """`logistic`: logistic regression on the features of the reference, an arm of its own that takes no training."""
+    baselines: list[Baseline] = []
+    """What is fitted to the features of the reference, arms of their own that take no training: `logistic` regression,
+    `quantum-kernel` (a support vector machine with the kernel of its circuit, on the devices as well), `rbf-kernel`."""
 
     @field_validator("seeds")
     @classmethod
@@ -123,6 +125,10 @@ class StudySpec(BaseModel):
     def reference_name(self) -> str:
         """Name of the arm that others are compared with."""
         return self.reference or self.all_arms[0].name
+
+    def baseline_arm(self, baseline: Baseline) -> str:
+        """What the arm of a baseline is called."""
+        return f"{baseline.replace('-', ' ').replace('rbf', 'RBF')} on {self.reference_name} features"
 
 
 def slug(name: str) -> str:
