@@ -16,7 +16,8 @@ FLOORS = {
     "errors": 0, "catalog": 1, "statistics": 1, "storage": 1,
     "circuits": 2, "data": 2, "noise_models": 3,
     "devices": 4, "emulator": 4, "reference": 4, "gradients": 5, "layer": 6,
-    "conformance_checks": 7, "conformance": 8, "bench": 7, "bench_noise": 8, "experiments": 7,
+    "conformance_checks": 7, "conformance": 8, "bench": 7, "bench_noise": 8, "bench_systems": 8,
+    "experiments": 7,
     "report": 8, "cli": 9,
 }  # fmt: skip
 """A room imports from its own and from lower floors only."""

@@ -9,6 +9,7 @@ from qhybrid.cli import options
 if TYPE_CHECKING:
     from qhybrid.bench import Benchmark
     from qhybrid.bench_noise import NoisyBenchmark
+    from qhybrid.bench_systems import SystemBenchmark
 
 
 def bench(
@@ -20,6 +21,12 @@ def bench(
             "with --noise qiskit.aer,qhybrid.density]"
         ),
     ] = None,
+    experiments: Annotated[
+        str | None,
+        typer.Option(
+            help="Experiments, separated by commas, or all: what their quantum blocks add to a training step."
+        ),
+    ] = None,
     noise: options.Noise = None,
     shots: Annotated[int, typer.Option(help="With --noise: shots for every circuit.")] = 1024,
     batch_size: Annotated[int, typer.Option(help="Rows of a batch; with --noise of a gradient step.")] = 16,
@@ -27,9 +34,20 @@ def bench(
     repeats: Annotated[int | None, typer.Option(help="Timed rounds; the median counts. [default: 15, or 3]")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Time forward and forward + backward of a layer beside hand-written `qml.qnn.TorchLayer`s."""
-    result: Benchmark | NoisyBenchmark
-    if noise is None:
+    """Time forward and forward + backward of a layer beside hand-written `qml.qnn.TorchLayer`s.
+
+    With --experiments: a training step of whole experiments beside their classical twins.
+    """
+    result: Benchmark | NoisyBenchmark | SystemBenchmark
+    if experiments is not None:
+        from qhybrid.bench_systems import SYSTEMS, run_system_bench
+        from qhybrid.errors import InputError
+
+        if noise is not None or devices is not None:
+            raise InputError("--experiments takes no --devices and no --noise: a step is timed on qhybrid.statevector")
+        named = SYSTEMS if experiments == "all" else experiments.split(",")
+        result = run_system_bench(named, repeats=15 if repeats is None else repeats)
+    elif noise is None:
         from qhybrid.bench import run_bench
 
         names = (devices or "qhybrid.statevector,default.qubit,lightning.qubit").split(",")
