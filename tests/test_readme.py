@@ -1,6 +1,6 @@
 """Every command and every piece of Python in the README runs.
 
-Commands run in order in one folder, in small: trainings get one epoch on a few images. Most run in the tests' process,
+Commands run in order in one folder, in small: trainings and studies by `--quick`. Most run in the tests' process,
 which saves their imports. Of `make` it is checked what it would do.
 """
 
@@ -29,7 +29,6 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-SMALL = ["--epochs", "1", "--image-size", "32"]
 FEW = ["--set", "data.angiography.train=[12,8]"] + [
     part for split in ("validation", "test") for part in ("--set", f"data.angiography.{split}=[4,4]")
 ]
@@ -100,24 +99,17 @@ def test_every_command_of_the_readme_runs(
         assert {"demo": "qhybrid train --device lightning.qubit", "test": "-m pytest"}[words[1]] in planned
         return
     if "RUN" in words:
-        experiment = "stenosis" if words[1] == "predict" else "quickstart"
+        experiment = "stenosis-quick" if words[1] == "predict" else "quickstart-quick"
         words[words.index("RUN")] = str(sorted((workplace / "runs" / experiment).iterdir())[-1])
     on_machine = ("--backend" in words and words[1] != "emulator") or words[1] == "jobs"
     if words[1] == "submit":
         words += ["--yes"]
-    elif "emulator" in words and "train" in words:
-        words += SMALL + FEW
-    elif words[1] == "train":
-        words += SMALL + ([] if "--data" in words else FEW)
+    elif "train" in words or words[1] == "study":
+        words += ["--quick"]
     elif words[1:3] == ["data", "preview"]:
         words += FEW
     elif words[1] == "compare":
         words += ["--repeats", "2", "--layout-seeds", "2", "--executor", "serial"]
-    elif words[1:3] == ["study", "quickstudy"]:
-        words += ["--seeds", "0,1", "--set", "train.epochs=1", "--set", "data.image_size=32", *FEW]
-    elif words[1] == "study":
-        words += ["--seeds", "0", "--set", "train.epochs=1", "--set", "data.image_size=32"]
-        words += ["--set", "study.tuning={}", "--set", 'study.devices.noise=["none"]']
     elif words[1] == "bench":
         words += ["--circuits", "angle_4q", "--repeats", "1"]
         words += ["--evaluation-size", "4", "--batch-size", "1"] if "--noise" in words else []
