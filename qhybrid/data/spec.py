@@ -89,6 +89,9 @@ class DataSpec(BaseModel):
     """Random variations of the training images, in this order; none in the paper's experiment."""
     drop_leaks: bool = False
     """Remove the training copy of every image that recurs in validation or test."""
+    label_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Only this share of the training images of every class keeps its label and is trained on, one image at least;
+    drawn by `train.seed`, a smaller share out of a larger one. Pretraining has all images, without labels."""
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
     """Train, validation, test shares of a source that comes without splits (stratified by class)."""
     split_seed: int = Field(default=0, ge=0)

@@ -182,7 +182,8 @@ def quality_of_run(spec: ExperimentSpec, space: FeatureSpace, **settings: Any) -
         InputError: As in `augmentation_quality`, or the images cannot be read.
     """
     dataset, _ = load_data(spec, Console(quiet=True))
-    return augmentation_quality(dataset, space, spec.augment, **settings)
+    found = augmentation_quality(labelled(spec, dataset), space, spec.augment, **settings)
+    return found | {"fingerprint": dataset.fingerprint()}
 
 
 def _copies(training: Split, held_out: Split) -> int:
