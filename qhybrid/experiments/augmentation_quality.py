@@ -29,6 +29,7 @@ from qhybrid.experiments.image_quality import (
     kernel_distance,
     kernel_distances_of_halves,
 )
+from qhybrid.experiments.label_fraction import labelled
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.seeding import derive_seed

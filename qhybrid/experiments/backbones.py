@@ -64,9 +64,9 @@ def normalisation(weights: str) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: The file says something else than six numbers.
     """
-    mean, std = (PLAIN_MEAN, PLAIN_STD) if weights == "none" else (IMAGENET_MEAN, IMAGENET_STD)
-    if weights.endswith(".safetensors"):
-        mean, std = _noted_normalisation(Path(weights).expanduser()) or (mean, std)
+    noted = _noted_normalisation(Path(weights).expanduser()) if weights.endswith(".safetensors") else None
+    usual = (PLAIN_MEAN, PLAIN_STD) if weights == "none" else (IMAGENET_MEAN, IMAGENET_STD)
+    mean, std = noted or usual
     return torch.tensor(mean).reshape(3, 1, 1), torch.tensor(std).reshape(3, 1, 1)
 
 

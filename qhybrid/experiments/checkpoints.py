@@ -59,9 +59,7 @@ def best_and_last(run: Run) -> list[Callback]:
 def last_only(run: Run) -> list[Callback]:
     """Keep the last finished epoch."""
     last = run.last_checkpoint
-    return [
-        ModelCheckpoint(filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True, **_one_in(last.parent))
-    ]
+    return [ModelCheckpoint(filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True, **_one_in(last.parent))]
 
 
 def _one_in(folder: Path) -> dict[str, Any]:

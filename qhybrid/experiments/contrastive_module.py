@@ -54,7 +54,9 @@ class ContrastiveModule(lightning.LightningModule):  # type: ignore[misc]
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> projections (B, P)."""
         normalised = (images - self.mean) / self.std
-        projected: Tensor = self.projection(self.pool(self.cnn(normalised.contiguous(memory_format=torch.channels_last))))
+        projected: Tensor = self.projection(
+            self.pool(self.cnn(normalised.contiguous(memory_format=torch.channels_last)))
+        )
         return projected
 
     def on_train_epoch_start(self) -> None:

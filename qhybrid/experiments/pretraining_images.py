@@ -61,5 +61,7 @@ def _warn_of_leaks(pretraining: Split, own: ImageDataset, console: Console) -> N
     splits = {"train": replace(pretraining, labels=torch.zeros_like(pretraining.labels)), **held_out}
     for sentence in audit(ImageDataset(own.name, own.class_names, splits), near=False).leak_sentences():
         if " in train " in sentence:
-            said = escape(sentence.replace(" in train ", " in the images of pretraining ").replace("train image", "one"))
+            said = escape(
+                sentence.replace(" in train ", " in the images of pretraining ").replace("train image", "one")
+            )
             console.print(f"[yellow]warning:[/] {said}", highlight=False, soft_wrap=True)

@@ -4,7 +4,9 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["backbone", "head", "circuit", "order", "transforms", "augmentation", "noise", "labels", "pretraining"]
+Purpose = Literal[
+    "backbone", "head", "circuit", "order", "transforms", "augmentation", "noise", "labels", "pretraining"
+]
 PURPOSES: tuple[Purpose, ...] = (
     "backbone", "head", "circuit", "order", "transforms", "augmentation", "noise", "labels", "pretraining",
 )  # fmt: skip

@@ -37,6 +37,8 @@ class ArmTask:
     """Also fit logistic regression to its features."""
     retry: bool = False
     """Go on with a training that failed."""
+    pretrained: str = "pretrained"
+    """Of the pretrained CNNs of the study."""
 
     @property
     def seed(self) -> int:
@@ -157,7 +159,7 @@ def _complete(task: ArmTask, console: Console) -> Run:
             shutil.rmtree(run.path)  # killed before it had anything to go on with
         run = None
     if run is None:
-        return train(task.spec, out=Path(task.folder), console=console)
+        return train(task.spec, out=Path(task.folder), pretrained=Path(task.pretrained), console=console)
     return resume(run.path, console=console)
 
 
