@@ -17,6 +17,7 @@ from qhybrid.cli import (
     ls,
     noise,
     predict,
+    pretrain,
     report,
     show,
     study,
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train hybrid quantum-classical image classifiers and measure them on exchangeable quantum devices.",
 )
+app.command("pretrain")(pretrain.pretrain)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("estimate")(estimate.estimate)

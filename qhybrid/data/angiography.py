@@ -5,7 +5,7 @@ says how a method works, nothing about patients.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from qhybrid.data.spec import SPLITS, AngiographySpec
 GENERATOR_VERSION = 1
 """Raised whenever equal settings give other images, so that no cache brings the old ones back."""
 
-DEFAULT_SIZE = {"patch": 64, "tree": 224}
+DEFAULT_SIZE = {"patch": 64, "tree": 224, "crop": 32}
+CROPS = 6
+"""A crop is cut from a whole view so many times as wide."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def draw(spec: AngiographySpec, key: tuple[int, int, int]) -> NDArray[np.uint8]:
     rng = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=key))
     size = spec.size or DEFAULT_SIZE[spec.view]
     positive = key[1] == 1
-    return (_patch if spec.view == "patch" else _tree)(size, rng, spec.difficulty, positive=positive)
+    view = {"patch": _patch, "tree": _tree, "crop": _crop}[spec.view]
+    return view(size, rng, spec.difficulty, positive=positive)
 
 
 def _lesion(rng: Random, difficulty: float, vessel_length: float, *, positive: bool) -> Lesion:
@@ -103,6 +106,37 @@ def _patch(size: int, rng: Random, difficulty: float, *, positive: bool) -> NDAr
 
 
 def _tree(size: int, rng: Random, difficulty: float, *, positive: bool) -> NDArray[np.uint8]:
+    vessels, catheter, _ = _arteries(size, rng, difficulty, positive=positive)
+    iodine = rng.uniform(1.0, 1.35) / (0.035 * size)
+    depth = iodine * radiograph.thickness(vessels, size)
+    depth += radiograph.catheter_depth(catheter, 0.0105 * size, 0.95, size)
+    x, y = _window(size, 1.0, 0.0, 0.0)
+    depth += radiograph.chest(x, y, rng, clutter=0.7 + 0.6 * difficulty) + radiograph.tissue(size, rng)
+    return _shown(depth, rng, difficulty, motion=size / 224 * rng.uniform(0.2, 1.6), shutter=0.07)
+
+
+def _crop(size: int, rng: Random, difficulty: float, *, positive: bool) -> NDArray[np.uint8]:
+    """A square cut from a whole view: round the stenosis, or, of a view without one, anywhere, over its edge as well.
+
+    Only what lies in the square is painted.
+    """
+    whole = CROPS * size
+    vessels, catheter, lesion = _arteries(whole, rng, difficulty, positive=positive)
+    anywhere, off_centre = rng.uniform(-0.5, CROPS - 0.5, 2) * size, rng.uniform(-0.7, -0.3, 2) * size
+    corner = lesion + off_centre if positive else anywhere
+    iodine = rng.uniform(0.5, 1.35) / (0.035 * whole)
+    depth = iodine * radiograph.thickness([replace(each, points=each.points - corner) for each in vessels], size)
+    depth += radiograph.catheter_depth(catheter - corner, 0.0105 * whole, 0.95, size)
+    x, y = _window(size, 1 / CROPS, corner[0] / whole, corner[1] / whole)
+    depth += radiograph.chest(x, y, rng, clutter=0.7 + 0.6 * difficulty) + radiograph.tissue(size, rng)
+    image = _shown(depth, rng, difficulty, motion=whole / 224 * rng.uniform(0.2, 1.6), shutter=0.0)
+    covered = (x < 0) | (x > 1) | (y < 0) | (y > 1)  # by the collimator
+    image[covered] = rng.integers(4, 16, np.count_nonzero(covered))
+    return image
+
+
+def _arteries(size: int, rng: Random, difficulty: float, *, positive: bool) -> tuple[list[Vessel], Array, Array]:
+    """All vessels of a view, its catheter, and the point of the region in question, (2,)."""
     projection = coronary.PROJECTIONS[rng.integers(len(coronary.PROJECTIONS))]
     paths, catheter = coronary.place_projection(projection, size, rng)
     calibre = rng.uniform(0.9, 1.15) * size
@@ -121,12 +155,7 @@ def _tree(size: int, rng: Random, difficulty: float, *, positive: bool) -> NDArr
     place = int(rng.uniform(0.12, 0.6) * len(paths[sick]))
     lesion = _lesion(rng, difficulty, 0.22 * size, positive=positive)
     main[sick] = coronary.narrow(main[sick], place, lesion.severity, lesion.length, lesion.eccentricity)
-    iodine = rng.uniform(1.0, 1.35) / (0.035 * size)
-    depth = iodine * radiograph.thickness([*main, *branches], size)
-    depth += radiograph.catheter_depth(catheter, 0.0105 * size, 0.95, size)
-    x, y = _window(size, 1.0, 0.0, 0.0)
-    depth += radiograph.chest(x, y, rng, clutter=0.7 + 0.6 * difficulty) + radiograph.tissue(size, rng)
-    return _shown(depth, rng, difficulty, motion=size / 224 * rng.uniform(0.2, 1.6), shutter=0.07)
+    return [*main, *branches], catheter, paths[sick][place]
 
 
 def _branches(vessel: Vessel, sides: tuple[int, ...], size: int, rng: Random) -> list[Vessel]:

@@ -48,8 +48,9 @@ class AngiographySpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    view: Literal["patch", "tree"] = "patch"
-    """`patch`: a vessel segment with the region in question near the centre; `tree`: the whole view."""
+    view: Literal["patch", "tree", "crop"] = "patch"
+    """`patch`: a vessel segment with the region in question near the centre; `tree`: the whole view; `crop`: a square
+    cut from one, a sixth of it wide: round the stenosis, or of a view without one anywhere."""
     train: Counts = (280, 102)
     """Training images, [negative, positive]."""
     validation: Counts = (60, 60)
@@ -57,7 +58,7 @@ class AngiographySpec(BaseModel):
     test: Counts = (60, 60)
     """Test images, [negative, positive]."""
     size: Annotated[int, Field(ge=32, le=512)] | None = None
-    """Height and width in pixels as generated; None: 64 for `patch`, 224 for `tree`."""
+    """Height and width in pixels as generated; None: 64 for `patch`, 224 for `tree`, 32 for `crop`."""
     difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5
     """0 easy to 1 hard. Moves the mildest stenosis, the narrowing that negatives may have, noise and clutter.
     At 0.5 a stenosis in `patch` narrows the lumen by 60-95 % and a negative by at most 20 %."""
@@ -91,6 +92,9 @@ class DataSpec(BaseModel):
     """Only this many images of each split, drawn class by class with `split_seed`; None: all."""
     drop_leaks: bool = False
     """Remove the training copy of every image that recurs in validation or test."""
+    label_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Only this share of the training images of every class keeps its label and is trained on, one image at least;
+    drawn by `train.seed`, a smaller share out of a larger one. Pretraining has all images, without labels."""
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
     """Train, validation, test shares of a source that comes without splits (stratified by class)."""
     split_seed: int = Field(default=0, ge=0)

@@ -29,6 +29,7 @@ from qhybrid.experiments.image_quality import (
     kernel_distance,
     kernel_distances_of_halves,
 )
+from qhybrid.experiments.label_fraction import labelled
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.seeding import derive_seed
@@ -182,7 +183,8 @@ def quality_of_run(spec: ExperimentSpec, space: FeatureSpace, **settings: Any) -
         InputError: As in `augmentation_quality`, or the images cannot be read.
     """
     dataset, _ = load_data(spec, Console(quiet=True))
-    return augmentation_quality(dataset, space, spec.augment, **settings)
+    found = augmentation_quality(labelled(spec, dataset), space, spec.augment, **settings)
+    return found | {"fingerprint": dataset.fingerprint()}
 
 
 def _copies(training: Split, held_out: Split) -> int:

@@ -1,9 +1,11 @@
 """The CNNs: torchvision's without their classifiers, `cnn5`, and their weights."""
 
+import json
 import pickle
 import re
 import sys
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from torch import Tensor, nn
 from qhybrid.errors import InputError
 from qhybrid.experiments.cnn5 import WIDTHS, cnn5
 from qhybrid.experiments.spec import Backbone
+from qhybrid.storage import write_bytes
 
 CLASSIFIERS = ("classifier.", "fc.")  # the part of a torchvision model that is left out
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NORMALISATION = "normalisation"  # of the metadata of a weights file
 PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
@@ -54,10 +58,60 @@ def normalisation(weights: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, each (3, 1, 1), by which images in [0, 1] are normalised.
 
     Args:
-        weights: `none`: .5 and .25, which suits X-rays; anything else: those of ImageNet.
+        weights: `none`: .5 and .25, which suits X-rays; a file that says how its images were normalised
+            (`write_backbone`): so; anything else: those of ImageNet.
+
+    Raises:
+        InputError: The file says something else than six numbers.
     """
-    mean, std = (PLAIN_MEAN, PLAIN_STD) if weights == "none" else (IMAGENET_MEAN, IMAGENET_STD)
+    noted = _noted_normalisation(Path(weights).expanduser()) if weights.endswith(".safetensors") else None
+    usual = (PLAIN_MEAN, PLAIN_STD) if weights == "none" else (IMAGENET_MEAN, IMAGENET_STD)
+    mean, std = noted or usual
     return torch.tensor(mean).reshape(3, 1, 1), torch.tensor(std).reshape(3, 1, 1)
+
+
+def write_backbone(name: Backbone, cnn: nn.Module, path: Path, normalised_by: tuple[Tensor, Tensor]) -> None:
+    """Write the weights of a CNN under torchvision's names, for `model.weights`.
+
+    Args:
+        name: Which CNN.
+        cnn: From `build_backbone`.
+        path: A .safetensors file.
+        normalised_by: Mean and standard deviation of the images that it was trained on, noted in the file.
+    """
+    from safetensors.torch import save
+
+    with torch.random.fork_rng(devices=[]):
+        whole = _model(name)
+    CUTS[name][0](whole).load_state_dict(cnn.state_dict())
+    state = {
+        key: value.detach().cpu().contiguous().clone()
+        for key, value in whole.state_dict().items()
+        if not key.startswith(CLASSIFIERS)
+    }
+    noted = {key: values.flatten().tolist() for key, values in zip(("mean", "std"), normalised_by, strict=True)}
+    write_bytes(path, save(state, metadata={NORMALISATION: json.dumps(noted)}))
+
+
+def _noted_normalisation(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """What the file says of it; None: nothing, or it cannot be read, which `read_weights` tells."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            noted = (file.metadata() or {}).get(NORMALISATION)
+    except (SafetensorError, OSError, ValueError):
+        return None
+    if noted is None:
+        return None
+    try:
+        found = json.loads(noted)
+        mean, std = (tuple(float(number) for number in found[key]) for key in ("mean", "std"))
+        if len(mean) == len(std) == 3 and all(map(isfinite, mean)) and all(0 < number < 1e6 for number in std):
+            return mean, std
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise InputError(f"{path}: damaged, its {NORMALISATION} is not a mean and a std of three numbers each")
 
 
 def _features(model: Any) -> nn.Module:

@@ -47,13 +47,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def best_and_last(run: Run) -> list[Callback]:
     """Keep the epoch with the lowest validation loss and the last finished one."""
-    best, last = run.best_checkpoint, run.last_checkpoint
-    settings: dict[str, Any] = {"dirpath": best.parent, "save_top_k": 1, "enable_version_counter": False}
+    best = run.best_checkpoint
     return [
-        ModelCheckpoint(filename=best.stem, monitor=MONITOR, mode="min", save_on_train_epoch_end=True, **settings),
-        # Comes second: it holds the state of the first.
-        ModelCheckpoint(filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True, **settings),
+        ModelCheckpoint(
+            filename=best.stem, monitor=MONITOR, mode="min", save_on_train_epoch_end=True, **_one_in(best.parent)
+        ),
+        *last_only(run),  # comes second: it holds the state of the first
     ]
+
+
+def last_only(run: Run) -> list[Callback]:
+    """Keep the last finished epoch."""
+    last = run.last_checkpoint
+    return [ModelCheckpoint(filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True, **_one_in(last.parent))]
+
+
+def _one_in(folder: Path) -> dict[str, Any]:
+    return {"dirpath": folder, "save_top_k": 1, "enable_version_counter": False}
 
 
 class EveryStep(Callback):  # type: ignore[misc]

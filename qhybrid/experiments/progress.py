@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from qhybrid.storage import write_text
 
 COLUMNS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+"""What is written of an epoch; a training without validation has the first two."""
 
 
 class EpochTable(Callback):  # type: ignore[misc]
@@ -40,7 +41,7 @@ class EpochTable(Callback):  # type: ignore[misc]
         if not trainer.is_global_zero:
             return
         row = {"epoch": str(trainer.current_epoch + 1)} | {
-            name: f"{float(trainer.callback_metrics[name]):.8g}" for name in COLUMNS
+            name: f"{value:.8g}" for name, value in _measured(trainer).items()
         }
         row["seconds"] = f"{time.monotonic() - self.started:.2f}"
         rows = [*self._rows_before(trainer.current_epoch + 1), row]
@@ -95,13 +96,17 @@ class Progress(Callback):  # type: ignore[misc]
         self.bar.update(self.task, completed=trainer.global_step, epoch=trainer.current_epoch + 1)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
-        train_loss, train_accuracy, loss, accuracy = (float(trainer.callback_metrics[name]) for name in COLUMNS)
+        found = _measured(trainer)
+        loss = found.get("validation_loss", float("inf"))
         best = " *" if loss < self.best else ""
         self.best = min(self.best, loss)
+        said = [
+            f"{split} loss {found[f'{split}_loss']:.4f} accuracy {found[f'{split}_accuracy']:.3f}"
+            for split in ("train", "validation")
+            if f"{split}_loss" in found
+        ]
         self.console.print(
-            f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  "
-            f"train loss {train_loss:.4f} accuracy {train_accuracy:.3f}  "
-            f"validation loss {loss:.4f} accuracy {accuracy:.3f}{best}",
+            f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  {'  '.join(said)}{best}",
             highlight=False,
             soft_wrap=True,
         )
@@ -111,3 +116,8 @@ class Progress(Callback):  # type: ignore[misc]
 
     def on_exception(self, trainer: lightning.Trainer, *_args: Any) -> None:
         self.bar.stop()
+
+
+def _measured(trainer: lightning.Trainer) -> dict[str, float]:
+    """Those of `COLUMNS` that the training logs."""
+    return {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}

@@ -154,7 +154,8 @@ class Run:
         from qhybrid.experiments.model import build_classifier, load_weights
 
         model = build_classifier(
-            self.spec.model,
+            # The first weights are of no use here, and their file may be gone.
+            self.spec.model.model_copy(update={"weights": "none"}),
             n_classes=len(self.class_names),
             circuit=self.circuit,
             device=device or self.spec.device,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from qhybrid import catalog
 from qhybrid.data.spec import AugmentSpec, DataSpec
 from qhybrid.errors import InputError, did_you_mean
+from qhybrid.experiments.pretrain_spec import PretrainSpec
 from qhybrid.experiments.study_spec import Scale, StudySpec, flat
 from qhybrid.noise_models.model import PARTS
 
@@ -21,10 +22,15 @@ Head = Literal[
 ]  # fmt: skip
 Attention = Literal["none", "features"]
 Fusion = Literal["replace", "concat", "residual"]
+NAMED_WEIGHTS = ("none", "imagenet", "pretrained")
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 
-LATER: dict[tuple[str, str], Any] = {("model", "attention"): "none", ("model", "fusion"): "replace"}
+LATER: dict[tuple[str, str], Any] = {
+    ("model", "attention"): "none",
+    ("model", "fusion"): "replace",
+    ("data", "label_fraction"): 1.0,
+}
 """Settings that came after the first runs. Runs and studies are named by their experiment's text, so it leaves these
 out where they have the values that they had before they could be set."""
 
@@ -49,7 +55,8 @@ class ModelSpec(BaseModel):
     backbone: Backbone = "mobilenet_v2"
     """The CNN whose features are used: torchvision's, or `cnn5`, five convolutions of 70 thousand parameters."""
     weights: str = "none"
-    """`none`: random; `imagenet`: torchvision's, downloaded once; else a local .safetensors or .pth file."""
+    """`none`: random; `imagenet`: torchvision's, downloaded once; `pretrained`: by the experiment's own `[pretrain]`,
+    found or made before the training; else a local .safetensors or .pth file."""
     feature_dim: int = Field(default=256, ge=1, le=65536)
     """Width of the features that the head receives (256 in the paper)."""
     head: Head = "quantum"
@@ -110,10 +117,10 @@ class ModelSpec(BaseModel):
 
     @field_validator("weights")
     @classmethod
-    def _none_imagenet_or_file(cls, weights: str) -> str:
-        if weights in ("none", "imagenet") or Path(weights).suffix in WEIGHT_FILES:
+    def _name_or_file(cls, weights: str) -> str:
+        if weights in NAMED_WEIGHTS or Path(weights).suffix in WEIGHT_FILES:
             return weights
-        near = did_you_mean(weights, ["none", "imagenet"])
+        near = did_you_mean(weights, NAMED_WEIGHTS)
         raise ValueError(f"weights {weights!r} is neither a name nor a {'/'.join(WEIGHT_FILES)} file; {near}")
 
 
@@ -230,6 +237,8 @@ class ExperimentSpec(BaseModel):
     model: ModelSpec = ModelSpec()
     device: DeviceChoice = DeviceChoice()
     train: TrainSpec = TrainSpec()
+    pretrain: PretrainSpec | None = None
+    """How the CNN is pretrained by `qhybrid pretrain`, and for `model.weights = "pretrained"`; None: the defaults."""
     study: StudySpec | None = None
     """Arms that change single settings of this experiment, for `qhybrid study`; None: one training."""
 
@@ -269,6 +278,11 @@ def load_experiment(
 
         resolve_arms(spec)
     return spec
+
+
+def pretrain_spec(spec: ExperimentSpec) -> PretrainSpec:
+    """The `[pretrain]` table of an experiment, or the defaults where it has none."""
+    return spec.pretrain or PretrainSpec()
 
 
 def override(spec: ExperimentSpec, overrides: Mapping[str, Any], *, where: str = "command line") -> ExperimentSpec:

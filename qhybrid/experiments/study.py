@@ -17,11 +17,13 @@ from qhybrid.errors import InputError, Interrupted
 from qhybrid.experiments.augmentation_quality import study_augmentation
 from qhybrid.experiments.environment import command_line, git_commit, package_versions
 from qhybrid.experiments.executors import Executor
+from qhybrid.experiments.pretraining import pretrained_root
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import claim
 from qhybrid.experiments.spec import ExperimentSpec, experiment_toml
 from qhybrid.experiments.study_arms import Arm, resolve_arms, study_hash, study_of
 from qhybrid.experiments.study_devices import conditions_of, device_results
+from qhybrid.experiments.study_pretraining import pretrain_first
 from qhybrid.experiments.study_results import study_results
 from qhybrid.experiments.study_runs import ArmTask, Trained, finished, train_arm
 from qhybrid.experiments.study_tuning import best, by_arm, candidates_of, settings_in_words, tuning_results
@@ -78,8 +80,14 @@ def run_study(
     folder = out / spec.name / study_hash(spec)
 
     def task(arm: Arm, seed: int) -> ArmTask:
-        baselines = tuple(study.baselines) if arm.name == study.reference_name else ()
-        return ArmTask(arm.name, arm.with_seed(seed), str(folder / "runs"), baselines=baselines, retry=retry)
+        return ArmTask(
+            arm.name,
+            arm.with_seed(seed),
+            str(folder / "runs"),
+            baselines=tuple(study.baselines) if arm.name == study.reference_name else (),
+            retry=retry,
+            pretrained=str(pretrained_root(out, spec.name)),
+        )
 
     tuning = [task(arm, study.seeds[0]) for each in candidates.values() for arm in each] if study.tuning else []
     tasks = [] if tuning else [task(arm, seed) for seed in study.seeds for arm in arms]
@@ -136,6 +144,7 @@ class _Progress:
         todo = [number for number in range(len(tasks)) if number not in found]
         self.done += len(found)
         try:
+            pretrain_first([tasks[number] for number in todo], self.executor, self.console)
             for position, trained in self.executor.run(train_arm, [tasks[number] for number in todo]):
                 found[todo[position]] = trained
                 self.done += 1

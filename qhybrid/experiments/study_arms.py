@@ -13,8 +13,8 @@ BUDGET = ("train.epochs", "train.patience", "train.batch_size", "train.learning_
 """What makes a comparison unfair where it differs."""
 WORDS = {"name", "description", "source", "cost", "quick", "study"}
 """Keys of an experiment that change no training."""
-ARM_DATA = "data.transforms"
-"""The one setting of the images that arms may differ in, because it is augmentation."""
+ARM_DATA = ("data.transforms", "data.label_fraction")
+"""What of the images arms may differ in: their augmentation, and how many of them are trained on."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,11 @@ def resolve_arms(spec: ExperimentSpec) -> list[Arm]:
         changed = override(base, each.settings, where=where)
         if changed.model.head != "linear":
             catalog.find("circuits", changed.model.circuit)
-        other = [key for key in differences([base, changed]) if key.startswith("data.") and key != ARM_DATA]
+        other = [key for key in differences([base, changed]) if key.startswith("data.") and key not in ARM_DATA]
         if other:
-            raise InputError(f"{where}: {other[0]} differs; all arms have the same images, only {ARM_DATA} may differ")
+            raise InputError(
+                f"{where}: {other[0]} differs; all arms have the same images, only {' and '.join(ARM_DATA)} may differ"
+            )
         twin = next((arm for arm in arms if not differences([arm.spec, changed])), None)
         if twin is not None:
             raise InputError(f"{where}: has the same settings as arm {twin.name!r}")
@@ -84,7 +86,8 @@ def pairs(study: StudySpec) -> list[Pair]:
     """Which arms are compared.
 
     Arms that are listed: each with the reference. Arms of a grid: those that differ in one setting only, of which one
-    has the value of the reference. Baselines: each with the reference, and a quantum kernel with its classical twin.
+    has the value of the reference; with `study.compare` one of the settings that it lists. Baselines: each with the
+    reference, and a quantum kernel with its classical twin.
     """
     baselines = [Pair(study.baseline_arm(each), study.reference_name) for each in study.baselines]
     if {"quantum-kernel", "rbf-kernel"} <= set(study.baselines):
@@ -101,6 +104,8 @@ def _trained_pairs(study: StudySpec) -> list[Pair]:
     found = []
     for name, values in settings.items():
         for key, value in settings[reference].items():
+            if study.compare and key not in study.compare:
+                continue
             nearer = {**values, key: value}
             found += [Pair(name, other) for other, theirs in settings.items() if theirs == nearer and other != name]
     return found

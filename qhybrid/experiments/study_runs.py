@@ -38,6 +38,8 @@ class ArmTask:
     """What is fitted to its features as well."""
     retry: bool = False
     """Go on with a training that failed."""
+    pretrained: str = "pretrained"
+    """Of the pretrained CNNs of the study."""
 
     @property
     def seed(self) -> int:
@@ -158,7 +160,7 @@ def _complete(task: ArmTask, console: Console) -> Run:
             shutil.rmtree(run.path)  # killed before it had anything to go on with
         run = None
     if run is None:
-        return train(task.spec, out=Path(task.folder), console=console)
+        return train(task.spec, out=Path(task.folder), pretrained=Path(task.pretrained), console=console)
     return resume(run.path, console=console)
 
 

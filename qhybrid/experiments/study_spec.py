@@ -13,6 +13,7 @@ Overrides = dict[str, Any]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Scale = Annotated[float, Field(ge=0, le=MAX_SCALE, allow_inf_nan=False)]
 Baseline = Literal["logistic", "quantum-kernel", "rbf-kernel"]
+ARM_TABLES = ("data", "pretrain", "augment", "model", "device", "train")
 TUNED = ("augment.", "model.", "train.")
 """Tables whose settings can be tuned."""
 
@@ -25,7 +26,8 @@ class ArmSpec(BaseModel):
     name: str = Field(min_length=1, max_length=60)
     """As tables show it; also names the folders of its runs."""
     data: Overrides = {}
-    """Only `transforms`: all arms have the same images."""
+    """Only `transforms` and `label_fraction`: all arms have the same images."""
+    pretrain: Overrides = {}
     augment: Overrides = {}
     model: Overrides = {}
     device: Overrides = {}
@@ -41,7 +43,7 @@ class ArmSpec(BaseModel):
     @property
     def settings(self) -> dict[str, Any]:
         """Dotted key -> value."""
-        return flat({table: getattr(self, table) for table in ("data", "augment", "model", "device", "train")})
+        return flat({table: getattr(self, table) for table in ARM_TABLES})
 
 
 class DeviceGrid(BaseModel):
@@ -74,6 +76,8 @@ class StudySpec(BaseModel):
     """Or lists of values of settings: an arm for each combination, compared where they differ in one thing only."""
     reference: str | None = None
     """Name of the arm that others are compared with; None: the first."""
+    compare: list[str] = []
+    """Settings of the grid whose changes are tested; none listed: all of them."""
     margin: float = Field(default=0.02, gt=0, lt=1)
     """Difference of a metric that would matter."""
     tuning: dict[str, Overrides] = {}
@@ -100,6 +104,10 @@ class StudySpec(BaseModel):
             for key, values in flat(settings).items():
                 if not isinstance(values, list) or len(values) < 2:
                     raise ValueError(f"study.{table}.{key} must be a list of two values at least, not {values!r}")
+        for key in self.compare:
+            if key not in flat(self.grid):
+                raise ValueError(f"study.compare names {key!r}, which the grid does not vary; "
+                                 f"{did_you_mean(key, flat(self.grid))}")  # fmt: skip
         if other := [key for key in flat(self.tuning) if not key.startswith(TUNED) or key == "train.seed"]:
             raise ValueError(f"study.tuning.{other[0]} cannot be tuned; settings of augment, model, train can")
         names: dict[str, str] = {}

@@ -20,6 +20,7 @@ from qhybrid.experiments.checkpoints import (
     best_and_last,
     early_stopping,
     has_stopped,
+    last_only,
     position,
     read_checkpoint,
 )
@@ -35,9 +36,9 @@ LOGGER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("m
 
 def fit(
     run: Run,
-    module: TrainingModule,
+    module: lightning.LightningModule,
     training: DataLoader[Any],
-    validation: DataLoader[Any],
+    validation: DataLoader[Any] | None,
     *,
     console: Console,
 ) -> None:
@@ -49,8 +50,8 @@ def fit(
     Args:
         run: Gets the checkpoints and `metrics.csv`; says for how long.
         module: Changed in place; ends with the weights of the last epoch.
-        training: From `training_loader`.
-        validation: Batches of the validation split.
+        training: From `training_loader`, or another in an `EpochOrder`.
+        validation: Batches of the validation split; None: there is none, and no best epoch.
         console: Where progress goes.
 
     Raises:
@@ -58,7 +59,7 @@ def fit(
     """
     spec = run.spec.train
     gpu, environment = check_available(spec), cluster_environment(spec)
-    if sends_jobs := job_device(module.classifier) is not None:
+    if sends_jobs := isinstance(module, TrainingModule) and job_device(module.classifier) is not None:
         n_jobs = spec.epochs * (len(training) + 1)
         said = f"a job for each of {len(training)} steps and one for the validation an epoch: at most {n_jobs} jobs"
         console.print(said, highlight=False, soft_wrap=True)
@@ -75,7 +76,7 @@ def fit(
                 EpochTable(run.path / "metrics.csv"),
                 Progress(console),
                 *([EveryStep(run)] if sends_jobs else []),
-                *best_and_last(run),
+                *(last_only(run) if validation is None else best_and_last(run)),
             ],
             plugins=[CheckpointFiles(), *([] if environment is None else [environment])],
             use_distributed_sampler=False,  # `training_loader` and `split_loader` give each process its part
@@ -155,3 +156,10 @@ def _deterministic(*, on: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def is_stop(error: BaseException | None) -> bool:
+    """Whether the user ended it: Lightning turns Ctrl-C into SystemExit, torch while it writes into a RuntimeError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        error = error.__context__
+    return error is not None

@@ -22,18 +22,22 @@ from qhybrid.errors import InputError, Interrupted, QHybridError
 from qhybrid.experiments.batches import TrainingImages, split_loader, training_loader
 from qhybrid.experiments.checkpoints import read_checkpoint
 from qhybrid.experiments.device_choice import warn_of_lost_signal
+from qhybrid.experiments.label_fraction import labelled
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
+from qhybrid.experiments.pretraining import Pretrained, check_pretraining, first_weights, pretrain, pretrained_root
 from qhybrid.experiments.ranks import run_ranks, starts_processes, this_rank
 from qhybrid.experiments.runs import ROOT, Features, Run, can_go_on, claim, create_run, how_to_go_on, open_run
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec
-from qhybrid.experiments.trainer import check_available, fit
+from qhybrid.experiments.trainer import check_available, fit, is_stop
 from qhybrid.experiments.training_jobs import job_device, jobs_of
 from qhybrid.experiments.training_module import Diverged, TrainingModule
 from qhybrid.storage import write_json, write_text
 
 
-def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = None) -> Run:
+def train(
+    spec: ExperimentSpec, *, out: Path = ROOT, pretrained: Path | None = None, console: Console | None = None
+) -> Run:
     """Train an experiment.
 
     All that the user can have got wrong is looked at before the run folder is made. Where srun or torchrun has started
@@ -43,6 +47,8 @@ def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = N
     Args:
         spec: The experiment.
         out: Folder of all runs; the new one is `<out>/<name>/<time>-<hash>/`.
+        pretrained: Folder of the pretrained CNNs, for `model.weights = "pretrained"`; None: `pretrained/<name>` beside
+            the folder of all runs.
         console: Where progress and warnings go; None: standard error.
 
     Returns:
@@ -59,9 +65,13 @@ def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = N
             take_part(Run(Path(folder), spec))
         raise SystemExit(0)
     dataset, model, leaks = _prepare(spec, console)
+    first: Pretrained | None = None
+    if spec.model.weights == "pretrained":
+        first = pretrain(spec, dataset, root=pretrained or pretrained_root(out, spec.name), console=console)
+        model = _build(spec, dataset, spec.model.circuit, first)
     run = create_run(spec, out)
     with claim(run), _state_kept(run, model):
-        _describe(run, dataset, model, leaks)
+        _describe(run, dataset, model, leaks, first)
         return _finish(run, dataset, model, console)
 
 
@@ -112,7 +122,7 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
         dataset, _ = load_data(run.spec, console)
         if dataset.fingerprint() != run.data["fingerprint"]:
             raise InputError(f"run {str(run.path)!r}: the images of {dataset.name!r} have changed since it began")
-        model = _build(run.spec, dataset, run.circuit)
+        model = _build(run.spec, dataset, run.circuit, first_weights(run))
         if _fingerprint(_noise(model)) != _fingerprint(run.data.get("noise")):
             raise InputError(f"run {str(run.path)!r}: noise model {run.spec.device.noise!r} has changed since it began")
         with _state_kept(run, model):
@@ -123,6 +133,8 @@ def _prepare(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, Hybr
     """The images, the classifier with its first weights, and what leaks there were."""
     check_available(spec.train)
     dataset, leaks = load_data(spec, console)
+    if spec.model.weights == "pretrained":
+        check_pretraining(spec, dataset, console)
     model = _build(spec, dataset, spec.model.circuit)
     _check_noise(spec, model)
     _check_processes(spec, dataset, model)
@@ -156,9 +168,16 @@ def load_data(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, lis
     return dataset, leaks
 
 
-def _build(spec: ExperimentSpec, dataset: ImageDataset, circuit: str) -> HybridClassifier:
+def _build(
+    spec: ExperimentSpec, dataset: ImageDataset, circuit: str, pretrained: Pretrained | None = None
+) -> HybridClassifier:
+    """The classifier with its first weights; those of pretraining only where it is given."""
+    model = spec.model
+    if model.weights == "pretrained":
+        weights = "none" if pretrained is None else str(pretrained.weights)
+        model = model.model_copy(update={"weights": weights})
     return build_classifier(
-        spec.model,
+        model,
         n_classes=len(dataset.class_names),
         circuit=circuit,
         device=spec.device,
@@ -184,8 +203,8 @@ def _check_processes(spec: ExperimentSpec, dataset: ImageDataset, model: HybridC
             "ledger are those of one process"
         )
     for split, least in (("train", 2 * n), ("validation", n)):
-        if len(dataset.splits[split]) < least:
-            count = len(dataset.splits[split])
+        count = len(labelled(spec, dataset).splits[split])
+        if count < least:
             raise InputError(f"{n} processes (train.devices x train.nodes) need {least} {split} images, not {count}")
 
 
@@ -199,7 +218,9 @@ def _fingerprint(noise: dict[str, Any] | None) -> str | None:
     return None if noise is None else str(noise["fingerprint"])
 
 
-def _describe(run: Run, dataset: ImageDataset, model: HybridClassifier, leaks: list[str]) -> None:
+def _describe(
+    run: Run, dataset: ImageDataset, model: HybridClassifier, leaks: list[str], pretrained: Pretrained | None
+) -> None:
     """Write what the run is made from: its data, its parameter counts, its own copy of the circuit."""
     spec = run.spec.model
     circuit = catalog.find("circuits", spec.circuit)
@@ -209,12 +230,14 @@ def _describe(run: Run, dataset: ImageDataset, model: HybridClassifier, leaks: l
         "source": dataset.name,
         "fingerprint": dataset.fingerprint(),
         "class_names": list(dataset.class_names),
-        "counts": dataset.class_counts(),
+        "counts": labelled(run.spec, dataset).class_counts(),
         "leaks": leaks,
         "leaks_dropped": run.spec.data.drop_leaks,
         "parameters": parameter_counts(model, spec, circuit=spec.circuit, n_classes=n_classes),
         "noise": _noise(model),
     }
+    if pretrained is not None:
+        description["pretrained"] = pretrained.told()
     write_json(run.path / "data.json", description)
 
 
@@ -228,7 +251,7 @@ def take_part(run: Run) -> None:
     """
     quiet = Console(file=io.StringIO())
     dataset, _ = load_data(run.spec, quiet)
-    model = _build(run.spec, dataset, run.circuit)
+    model = _build(run.spec, dataset, run.circuit, first_weights(run))
     _fit(run, dataset, model, quiet if this_rank(run.spec.train) > 0 else Console(stderr=True))
 
 
@@ -236,7 +259,7 @@ def _fit(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Cons
     """Train from the start or from the last checkpoint, alone or as one of several processes."""
     spec = run.spec.train
     part = {"rank": this_rank(spec), "n_processes": spec.n_processes}
-    training = dataset.splits["train"]
+    training = labelled(run.spec, dataset).splits["train"]
     synthetic = augment(training, run.spec.augment, seed=derive_seed(spec.seed, "augmentation"))
     transform = training_transforms(run.spec.data.transforms) if run.spec.data.transforms else None
     images = TrainingImages([training, *([synthetic] if synthetic else [])], transform, spec.seed)
@@ -258,7 +281,7 @@ def _finish(run: Run, dataset: ImageDataset, model: HybridClassifier, console: C
         _fit(run, dataset, model, console)
     best = read_checkpoint(run.best_checkpoint)
     TrainingModule(model, run.spec.train).load_state_dict(best["state_dict"])
-    for name, split in dataset.splits.items():
+    for name, split in labelled(run.spec, dataset).splits.items():
         run.write_features(name, backbone_features(model, split))
     save_weights(model, run.path / "model.safetensors", best_epoch=best["epoch"] + 1)
     run.set_state("complete")
@@ -294,7 +317,7 @@ def _state_kept(run: Run, model: HybridClassifier) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped = _is_stop(error)
+        stopped = is_stop(error)
         run.set_state("failed", "interrupted" if stopped else f"{type(error).__name__}: {error}")
         if stopped:
             what = "interrupted; jobs that were sent stay" if sends_jobs else "interrupted"
@@ -302,10 +325,3 @@ def _state_kept(run: Run, model: HybridClassifier) -> Iterator[None]:
         if sends_jobs and isinstance(error, QHybridError) and not isinstance(error, InputError | Diverged):
             raise QHybridError(f"{error}; the training can {how_to_go_on(run)}") from None
         raise
-
-
-def _is_stop(error: BaseException | None) -> bool:
-    """Whether the user ended it: Lightning turns Ctrl-C into SystemExit, torch while it writes into a RuntimeError."""
-    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
-        error = error.__context__
-    return error is not None

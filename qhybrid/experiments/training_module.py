@@ -105,17 +105,7 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
             self._log("validation", *self._scores(features, labels), len(labels))
 
     def configure_optimizers(self) -> dict[str, Any]:
-        # The loss has lambda * |theta|^2, whose gradient is 2 * lambda * theta; Adam adds weight_decay * theta.
-        optimizer = torch.optim.Adam(
-            self.parameters(),
-            lr=self.spec.learning_rate,
-            betas=self.spec.betas,
-            weight_decay=2 * self.spec.weight_penalty,
-        )
-        if self.spec.schedule == "constant":
-            return {"optimizer": optimizer}
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.spec.epochs)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        return adam(self, self.spec)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The count seeds the next shots: a resumed training must not draw the first ones again.
@@ -169,6 +159,23 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         total = torch.tensor(float(n_images), device=self.device)
         torch.distributed.all_reduce(total)
         return n_images * n_processes / float(total)
+
+
+def adam(module: torch.nn.Module, spec: TrainSpec) -> dict[str, Any]:
+    """The optimiser of a module and its schedule, as Lightning wants them.
+
+    Args:
+        module: All of its parameters are trained.
+        spec: Learning rate, schedule over all epochs, betas, and the penalty lambda * |theta|^2.
+    """
+    # The gradient of the penalty is 2 * lambda * theta; Adam adds weight_decay * theta.
+    optimizer = torch.optim.Adam(
+        module.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=2 * spec.weight_penalty
+    )
+    if spec.schedule == "constant":
+        return {"optimizer": optimizer}
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=spec.epochs)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
 
 def noise_factor(spec: TrainSpec, step: int) -> float:
