@@ -15,6 +15,8 @@ from rich.progress import Progress as Bar
 from qhybrid.storage import write_text
 
 COLUMNS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+DOMAIN_COLUMNS = ("domain_accuracy", "consistency")
+"""Of trainings across centres only: how often the domain classifier is right, and how far both views are apart."""
 
 
 class EpochTable(Callback):  # type: ignore[misc]
@@ -39,8 +41,9 @@ class EpochTable(Callback):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
+        names = [*COLUMNS, *(name for name in DOMAIN_COLUMNS if name in trainer.callback_metrics)]
         row = {"epoch": str(trainer.current_epoch + 1)} | {
-            name: f"{float(trainer.callback_metrics[name]):.8g}" for name in COLUMNS
+            name: f"{float(trainer.callback_metrics[name]):.8g}" for name in names
         }
         row["seconds"] = f"{time.monotonic() - self.started:.2f}"
         rows = [*self._rows_before(trainer.current_epoch + 1), row]

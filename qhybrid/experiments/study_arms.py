@@ -13,6 +13,8 @@ BUDGET = ("train.epochs", "train.patience", "train.batch_size", "train.learning_
 """What makes a comparison unfair where it differs."""
 ARM_DATA = "data.transforms"
 """The one setting of the images that arms may differ in, because it is augmentation."""
+CENTRES = ("domains.centres", "domains.held_out", "domains.seed")
+"""Settings of the images in `[domains]`."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def resolve_arms(spec: ExperimentSpec) -> list[Arm]:
         changed = override(base, each.settings, where=where)
         if changed.model.head != "linear":
             catalog.find("circuits", changed.model.circuit)
-        other = [key for key in differences([base, changed]) if key.startswith("data.") and key != ARM_DATA]
+        changes = differences([base, changed])
+        other = [key for key in changes if (key.startswith("data.") and key != ARM_DATA) or key in CENTRES]
         if other:
             raise InputError(f"{where}: {other[0]} differs; all arms have the same images, only {ARM_DATA} may differ")
         twin = next((arm for arm in arms if not differences([arm.spec, changed])), None)

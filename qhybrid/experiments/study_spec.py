@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from qhybrid.data.centres_spec import TestTimeSpec
 from qhybrid.errors import did_you_mean
 from qhybrid.noise_models.model import MAX_SCALE
 
@@ -12,6 +13,8 @@ Overrides = dict[str, Any]
 """Settings of one table of the experiment, such as `{"head": "linear"}` of `[model]`."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Scale = Annotated[float, Field(ge=0, le=MAX_SCALE, allow_inf_nan=False)]
+ARM_TABLES = ("data", "augment", "model", "device", "train", "domains")
+"""Tables whose settings an arm can change."""
 TUNED = ("augment.", "model.", "train.")
 """Tables whose settings can be tuned."""
 
@@ -29,6 +32,8 @@ class ArmSpec(BaseModel):
     model: Overrides = {}
     device: Overrides = {}
     train: Overrides = {}
+    domains: Overrides = {}
+    """All but the centres, which of them is held out, and `seed`: all arms have the same images."""
 
     @field_validator("name")
     @classmethod
@@ -40,7 +45,7 @@ class ArmSpec(BaseModel):
     @property
     def settings(self) -> dict[str, Any]:
         """Dotted key -> value."""
-        return flat({table: getattr(self, table) for table in ("data", "augment", "model", "device", "train")})
+        return flat({table: getattr(self, table) for table in ARM_TABLES})
 
 
 class DeviceGrid(BaseModel):
@@ -82,6 +87,9 @@ class StudySpec(BaseModel):
     """Where every arm with a circuit is evaluated as well."""
     baselines: list[Literal["logistic"]] = []
     """`logistic`: logistic regression on the features of the reference, an arm of its own that takes no training."""
+    adapt_at_test: TestTimeSpec | None = None
+    """Where centres are left out: every arm is also adapted to the test images without their labels, an arm of its own
+    that takes no training; None: none is."""
 
     @field_validator("seeds")
     @classmethod
