@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qhybrid.cli import options
+from qhybrid.errors import InputError
 
 if TYPE_CHECKING:
     from qhybrid.data.audit import AuditReport
@@ -20,8 +21,14 @@ Size = Annotated[int | None, typer.Option(help="Images are resized to this many 
 
 @app.command()
 def preview(
-    source: Source = "angiography",
+    source: Annotated[
+        str | None,
+        typer.Argument(help="angiography, medmnist:PATH.npz, folder:PATH or dicom:PATH; angiography without it."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("preview.png"),
+    centres: Annotated[
+        str | None, typer.Option(help="An experiment with [domains]: show images as each of its centres sees them.")
+    ] = None,
     augment: Annotated[
         bool, typer.Option("--augment", help="Show originals above their synthetic variants at each step t.")
     ] = False,
@@ -33,13 +40,32 @@ def preview(
     from qhybrid.data.preview import augment_sheet, contact_sheet
     from qhybrid.data.sources import load_dataset
 
-    spec, augment_spec = _specs(source, image_size, settings)
+    if centres is not None:
+        if augment:
+            raise InputError("--centres and --augment are two sheets: give one of them")
+        given = options.overrides(settings, data__source=source, data__image_size=image_size)
+        _centres_sheet(centres, given, out)
+        print(f"drawn into {out}")
+        return
+    spec, augment_spec = _specs(source or "angiography", image_size, settings)
     dataset = load_dataset(spec)
     if augment:
         augment_sheet(dataset, augment_spec, out, seed=seed)
     else:
         contact_sheet(dataset, out)
     print(f"drawn into {out}")
+
+
+def _centres_sheet(experiment: str, given: dict[str, Any], out: Path) -> None:
+    from qhybrid.data.centres import load_centres
+    from qhybrid.data.preview import centres_sheet
+    from qhybrid.experiments.spec import load_experiment
+
+    spec = load_experiment(experiment, given)
+    if spec.domains is None:
+        raise InputError(f"--centres: experiment {experiment!r} has no [domains] table")
+    every = spec.domains.model_copy(update={"held_out": "none"})
+    centres_sheet(load_centres(spec.data, every), out)
 
 
 @app.command()
@@ -55,7 +81,6 @@ def audit(
 
     from qhybrid.data.audit import audit as look
     from qhybrid.data.sources import load_dataset
-    from qhybrid.errors import InputError
 
     spec, _ = _specs(source, image_size, settings)
     unreadable: list[str] = []

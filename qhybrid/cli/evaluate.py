@@ -28,6 +28,18 @@ def evaluate(
             "its classical twin. Only quantum-kernel takes a device."
         ),
     ] = None,
+    adapt_at_test: Annotated[
+        bool,
+        typer.Option(
+            "--adapt-at-test",
+            help="Adapt the batch normalisation of the CNN to the images of the split, without their labels (Tent); "
+            "needs the images.",
+        ),
+    ] = False,
+    adapt_steps: Annotated[
+        int | None, typer.Option(help="Passes over the images that lower the entropy of the predictions; 10.")
+    ] = None,
+    adapt_learning_rate: Annotated[float | None, typer.Option(help="Of Adam, in these passes; 0.001.")] = None,
     repeats: Annotated[int, typer.Option(help="Independent draws of the shots: mean and spread of the metrics.")] = 1,
     limit: options.Limit = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
@@ -42,7 +54,11 @@ def evaluate(
     exact ones without noise, with paired differences. With --backend it is sent to a machine and waited for; Ctrl-C
     leaves the job there, and `qhybrid jobs collect` collects it.
     """
+    from qhybrid import catalog
+    from qhybrid.data.centres_spec import TestTimeSpec
+    from qhybrid.errors import InputError
     from qhybrid.experiments import baselines, evaluation
+    from qhybrid.experiments.adapted_evaluation import evaluate_adapted
     from qhybrid.experiments.device_choice import DeviceOptions
     from qhybrid.experiments.runs import open_run
 
@@ -57,7 +73,19 @@ def evaluate(
         "backend": backend,
         "mitigation": mitigation,
     }
-    if baseline is None:
+    tent = {"steps": adapt_steps, "learning_rate": adapt_learning_rate}
+    tent = {key: value for key, value in tent.items() if value is not None}
+    if tent and not adapt_at_test:
+        raise InputError(
+            f"--adapt-{next(iter(tent)).replace('_', '-')} is a setting of --adapt-at-test: give that, too"
+        )
+    if adapt_at_test:
+        if baseline is not None:
+            raise InputError("--adapt-at-test adapts the CNN for the run's own head: it takes no --baseline")
+        opened = open_run(run, root=runs)
+        settings = catalog.parse(TestTimeSpec, tent, "--adapt-at-test")
+        result = evaluate_adapted(opened, settings, limit=limit, repeats=repeats, split=split, seed=seed, **asked)
+    elif baseline is None:
         opened = open_run(run, root=runs)
         result = evaluation.evaluate(opened, limit=limit, repeats=repeats, split=split, seed=seed, **asked)
     else:

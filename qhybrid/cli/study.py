@@ -42,6 +42,7 @@ def study(
     trained again and what was interrupted goes on: the same command again continues after whatever ended it.
     """
     from qhybrid.experiments.executors import Executor
+    from qhybrid.experiments.leave_one_out import run_leave_one_out
     from qhybrid.experiments.spec import load_experiment
     from qhybrid.experiments.study import run_study
     from qhybrid.experiments.trainer import check_available
@@ -54,7 +55,8 @@ def study(
     )
     spec = load_experiment(experiment, given, quick=quick)
     kind = "dask" if scheduler else executor or ("serial" if check_available(spec.train) else "processes")
-    found = run_study(spec, out=out, retry=retry, executor=Executor(kind, workers, scheduler))
+    run = run_study if spec.domains is None else run_leave_one_out
+    found = run(spec, out=out, retry=retry, executor=Executor(kind, workers, scheduler))
     if as_json:
         options.print_json(found.results)
     else:
@@ -70,6 +72,8 @@ def _show(study: "Study") -> None:
         ["arm", "seeds", "head", "all parameters", *METRICS.values(), "epochs", "seconds"],
         [_arm_row(arm) for arm in results["arms"]],
     )
+    if results.get("centres"):
+        _show_centres(results)
     if results["comparisons"]:
         options.print_table(
             "differences, paired by seed and sample [95 %]; p corrected by Holm", PAIRED, _pairs(results["comparisons"])
@@ -85,6 +89,22 @@ def _show(study: "Study") -> None:
         console.print(note, highlight=False, markup=False)
     for name, path in (("results", study.path / "study.json"), ("runs", study.path / "runs")):
         console.print(f"{name:8} {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_centres(results: dict[str, Any]) -> None:
+    """Print accuracy / AUC of each arm at each centre, and their means."""
+    centres, means = results["centres"], results["mean_of_centres"]
+
+    def both(metrics: dict[str, Any]) -> str:
+        return " / ".join(_short(metrics[metric]["mean"]) for metric in METRICS)
+
+    options.print_table(
+        "each centre by networks that have not seen it, mean over seeds: accuracy / AUC"
+        if len(results["parts"]) > 1
+        else f"each centre, {next(iter(results['parts']))}, mean over seeds: accuracy / AUC",
+        ["arm", *(f"{each['name']} ({each['n_samples']})" for each in centres), "mean of centres"],
+        [[name, *(both(each["arms"][name]) for each in centres), both(means[name])] for name in means],
+    )
 
 
 def _pairs(compared: Sequence[dict[str, Any]]) -> list[list[object]]:

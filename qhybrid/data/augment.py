@@ -149,7 +149,7 @@ def vary(split: Split, source: Tensor, spec: AugmentSpec, generator: torch.Gener
         f"synthetic/{number:0{width}}:source={split.ids[index]}:{note}"
         for number, (index, note) in enumerate(zip(source.tolist(), notes, strict=True))
     )
-    return Split(images, split.labels[source], ids, split.image_size)
+    return split.varied(images, source, ids)
 
 
 def _resized(split: Split, indices: Tensor) -> Tensor:

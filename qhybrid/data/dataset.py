@@ -77,6 +77,16 @@ class Split(Dataset[tuple[Tensor, int]]):
         ids = tuple(self.ids[index] for index in chosen.tolist())
         return replace(self, images=self.images[chosen], labels=self.labels[chosen], ids=ids)
 
+    def varied(self, images: Tensor, source: Tensor, ids: tuple[str, ...]) -> "Split":
+        """A split of new images that were made of those of this one.
+
+        Args:
+            images: (M, C, h, w).
+            source: (M,), which image each was made of.
+            ids: M of them.
+        """
+        return Split(images, self.labels[source], ids, self.image_size)
+
     def class_counts(self, n_classes: int = 0) -> tuple[int, ...]:
         """Images per class, by label; at least `n_classes` entries."""
         return tuple(torch.bincount(self.labels, minlength=n_classes).tolist())

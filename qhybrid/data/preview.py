@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from qhybrid.data.augment import compose, diffuse, noise_schedule, transform_geometrically
-from qhybrid.data.dataset import ImageDataset
+from qhybrid.data.centres import CentreSplit
+from qhybrid.data.dataset import ImageDataset, Split, resize
 from qhybrid.data.spec import AugmentSpec
 from qhybrid.errors import InputError
 
@@ -75,6 +76,54 @@ def augment_sheet(dataset: ImageDataset, spec: AugmentSpec, path: Path, *, seed:
             _show(axes[row, column], image)
         _label(axes[row, 0], label)
     _save(figure, path)
+
+
+def centres_sheet(dataset: ImageDataset, path: Path, *, n_images: int = 8) -> None:
+    """Write a sheet with the same training images as each centre sees them; of real centres with images of their own.
+
+    Args:
+        dataset: From `load_centres`, with no centre held out.
+        path: The PNG to write; its folder is made.
+        n_images: Images a row, of all classes in turn.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    split = dataset.splits["train"]
+    assert isinstance(split, CentreSplit)
+    simulated = split.specs[0].source is None
+    rows = [] if not simulated else [("before", resize(_pixels(split, _mixed(split, n_images)), split.image_size))]
+    for number, centre in enumerate(split.specs):
+        shown = _mixed(split, n_images, None if simulated else number)
+        said = ", ".join(f"{name} {strength:g}" for name, strength in centre.strengths.items())
+        label = f"{centre.name}\n{said}".replace(", ", "\n").strip()
+        rows.append((label, split.seen_in(shown, torch.full_like(shown, number))))
+    what = "the same images in each centre" if simulated else "first images of each centre"
+    figure, axes = _grid(len(rows), n_images, title=f"{dataset.name}: {what}")
+    for row, (label, images) in enumerate(rows):
+        for column, image in enumerate(images):
+            _show(axes[row, column], image)
+        _label(axes[row, 0], label)
+    _save(figure, path)
+
+
+def _mixed(split: Split, n_images: int, centre: int | None = None) -> Tensor:
+    """Indices of images of all classes in turn, of one centre or of any."""
+    among = torch.arange(len(split))
+    if centre is not None:
+        assert isinstance(split, CentreSplit)
+        among = torch.nonzero(split.centres == centre)[:, 0]
+    place = torch.zeros(len(among))
+    for label in split.labels.unique():
+        members = split.labels[among] == label
+        place[members] = torch.arange(int(members.sum())) + label / (1 + split.labels.max())
+    return among[place.argsort(stable=True)[:n_images]]
+
+
+def _pixels(split: Split, indices: Tensor) -> Tensor:
+    images = split.images[indices]
+    grey = images.float() / 255 if images.dtype == torch.uint8 else images
+    return grey.expand(-1, 3, -1, -1)
 
 
 def _diffusion_rows(originals: Tensor, spec: AugmentSpec, generator: torch.Generator) -> list[tuple[str, Tensor]]:

@@ -32,24 +32,31 @@ class TrainingImages(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[int]) -> Batch:
         """One whole batch: images (B, 3, S, S) and labels (B,)."""
-        key = torch.as_tensor(keys)
-        index = key % len(self)
-        part = torch.searchsorted(self.ends, index, right=True)
         images: list[Tensor] = [torch.empty(0)] * len(keys)
         labels = torch.empty(len(keys), dtype=torch.int64)
+        for split, rows, inside in self.places(keys):
+            labels[rows] = split.labels[inside]
+            for row, image in zip(rows.tolist(), split.batch(inside), strict=True):
+                images[row] = image
+        return self.varied(images, keys), labels
+
+    def places(self, keys: Sequence[int]) -> Iterator[tuple[Split, Tensor, Tensor]]:
+        """Where the images of a batch are: the split, rows of the batch, and indices of these in the split."""
+        index = torch.as_tensor(keys) % len(self)
+        part = torch.searchsorted(self.ends, index, right=True)
         for number, split in enumerate(self.splits):
             rows = torch.nonzero(part == number)[:, 0]
             if len(rows):
-                inside = index[rows] - (self.ends[number] - len(split))
-                labels[rows] = split.labels[inside]
-                for row, image in zip(rows.tolist(), split.batch(inside), strict=True):
-                    images[row] = image
+                yield split, rows, index[rows] - (self.ends[number] - len(split))
+
+    def varied(self, images: list[Tensor], keys: Sequence[int]) -> Tensor:
+        """Images after the random transforms of their keys, (B, 3, S, S)."""
         if self.transform is not None:
             with torch.random.fork_rng(devices=[]):
                 for row, sample in enumerate(keys):
                     torch.manual_seed(derive_seed(self.seed, "transforms", sample))
                     images[row] = self.transform(images[row])
-        return torch.stack(images), labels
+        return torch.stack(images)
 
 
 class SplitImages(Dataset[Batch]):

@@ -92,7 +92,29 @@ def notes(evaluation: Evaluation) -> list[str]:
         lines.append(f"value: from the mean of all {shots}; one repeat: what a single one of them gives, mean ± spread")
     if evaluation.baseline is not None and "scale" in evaluation.baseline:
         lines.append(_kernel_note(evaluation.baseline))
+    if evaluation.adapted_at_test is not None:
+        lines += adapted_notes(evaluation)
     return lines + device_notes(evaluation)
+
+
+def adapted_notes(evaluation: Evaluation) -> list[str]:
+    """How the CNN was adapted to the images that are tested, and the paired differences that this makes."""
+    adapted = evaluation.adapted_at_test
+    assert adapted is not None
+    before, after = adapted["entropy"]
+    differences = [
+        f"{METRIC_NAMES[metric]} {_signed(each['difference'])} [{', '.join(map(_signed, each['paired_bootstrap']))}]"
+        for metric, each in adapted["against_the_run_as_it_is"]["metrics"].items()
+        if metric in ("accuracy", "auc")
+    ]
+    return [
+        f"adapted at test: the {adapted['layers']} batch normalisations of the CNN take their statistics from the test "
+        f"images, and {adapted['parameters']} of its parameters were trained on the entropy of the predictions, "
+        f"without labels: {adapted['steps']} passes, learning rate {adapted['learning_rate']:g}; entropy {before:.3f} "
+        f"-> {after:.3f}",
+        f"against the run as it is: {', '.join(differences)}; "
+        f"{adapted['against_the_run_as_it_is']['flipped_predictions']} predictions changed",
+    ]
 
 
 def _kernel_note(baseline: Mapping[str, Any]) -> str:
@@ -164,7 +186,7 @@ def on_what(evaluation: Evaluation) -> str:
     if evaluation.baseline is not None and evaluation.device:
         on = f"{head}, {on}"
     machine = evaluation.noise.label if evaluation.noise else evaluation.device.get("machine")
-    parts = [on, *([machine] if machine else [])]
+    parts = [on, *(["adapted at test"] if evaluation.adapted_at_test else []), *([machine] if machine else [])]
     shots = evaluation.device.get("shots")
     if shots:
         times = f"{len(evaluation.repeats)} x " if evaluation.repeats else ""

@@ -52,6 +52,8 @@ class Evaluation:
     """Seconds: `prepare` the head and its circuit, `run` it on the device, run the `reference`."""
     baseline: dict[str, Any] | None = None
     """What stands in the place of the run's own head: its `name`, and what its fit found; None: that head itself."""
+    adapted_at_test: dict[str, Any] | None = None
+    """How the CNN was adapted to the images that are tested, and what that changed; None: it is as it was trained."""
 
     @property
     def seconds(self) -> float:
@@ -99,6 +101,7 @@ class Evaluation:
             "head": self.run.spec.model.head if self.baseline is None else self.baseline["name"],
             "circuit": self.run.spec.model.circuit if self.baseline is None else None,
             **({} if self.baseline is None else {"baseline": self.baseline}),
+            **({} if self.adapted_at_test is None else {"adapted_at_test": self.adapted_at_test}),
             "data": {key: self.run.data[key] for key in ("source", "fingerprint")},
             "versions": package_versions(),
             "git": git_commit(),

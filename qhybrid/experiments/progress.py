@@ -16,6 +16,8 @@ from qhybrid.storage import write_text
 
 COLUMNS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 """What is written of an epoch; a training without validation has the first two."""
+DOMAIN_COLUMNS = ("domain_accuracy", "consistency")
+"""Of trainings across centres only: how often the domain classifier is right, and how far both views are apart."""
 
 
 class EpochTable(Callback):  # type: ignore[misc]
@@ -119,5 +121,6 @@ class Progress(Callback):  # type: ignore[misc]
 
 
 def _measured(trainer: lightning.Trainer) -> dict[str, float]:
-    """Those of `COLUMNS` that the training logs."""
-    return {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}
+    """Those of the columns that the training logs."""
+    logged = trainer.callback_metrics
+    return {name: float(logged[name]) for name in (*COLUMNS, *DOMAIN_COLUMNS) if name in logged}

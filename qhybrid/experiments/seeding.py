@@ -5,10 +5,22 @@ from typing import Literal
 import numpy as np
 
 Purpose = Literal[
-    "backbone", "head", "circuit", "order", "transforms", "augmentation", "noise", "labels", "pretraining"
+    "backbone",
+    "head",
+    "circuit",
+    "order",
+    "transforms",
+    "augmentation",
+    "noise",
+    "labels",
+    "pretraining",
+    "domains",
+    "views",
+    "test batches",
 ]
 PURPOSES: tuple[Purpose, ...] = (
-    "backbone", "head", "circuit", "order", "transforms", "augmentation", "noise", "labels", "pretraining",
+    "backbone", "head", "circuit", "order", "transforms", "augmentation", "noise", "labels", "pretraining", "domains",
+    "views", "test batches",
 )  # fmt: skip
 
 

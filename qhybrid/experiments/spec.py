@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from qhybrid import catalog
+from qhybrid.data.centres_spec import DomainsSpec
 from qhybrid.data.spec import AugmentSpec, DataSpec
 from qhybrid.errors import InputError, did_you_mean
 from qhybrid.experiments.pretrain_spec import PretrainSpec
@@ -239,8 +240,16 @@ class ExperimentSpec(BaseModel):
     train: TrainSpec = TrainSpec()
     pretrain: PretrainSpec | None = None
     """How the CNN is pretrained by `qhybrid pretrain`, and for `model.weights = "pretrained"`; None: the defaults."""
-    study: StudySpec | None = None
+    domains: DomainsSpec | None = None
+    """Images of several centres, one of them held out; None: images are just images."""
+    study: Annotated[StudySpec | None, BeforeValidator(_none_as_text)] = None
     """Arms that change single settings of this experiment, for `qhybrid study`; None: one training."""
+
+    @model_validator(mode="after")
+    def _adapts_across_centres(self) -> "ExperimentSpec":
+        if self.study is not None and self.study.adapt_at_test is not None and self.domains is None:
+            raise ValueError("study.adapt_at_test is for studies that leave centres out: give [domains]")
+        return self
 
 
 def load_experiment(

@@ -15,6 +15,8 @@ WORDS = {"name", "description", "source", "cost", "quick", "study"}
 """Keys of an experiment that change no training."""
 ARM_DATA = ("data.transforms", "data.label_fraction")
 """What of the images arms may differ in: their augmentation, and how many of them are trained on."""
+CENTRES = ("domains.centres", "domains.held_out", "domains.seed")
+"""Settings of the images in `[domains]`."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def resolve_arms(spec: ExperimentSpec) -> list[Arm]:
         changed = override(base, each.settings, where=where)
         if changed.model.head != "linear":
             catalog.find("circuits", changed.model.circuit)
-        other = [key for key in differences([base, changed]) if key.startswith("data.") and key not in ARM_DATA]
+        changes = differences([base, changed])
+        other = [key for key in changes if (key.startswith("data.") and key not in ARM_DATA) or key in CENTRES]
         if other:
             raise InputError(
                 f"{where}: {other[0]} differs; all arms have the same images, only {' and '.join(ARM_DATA)} may differ"

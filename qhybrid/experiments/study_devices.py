@@ -15,9 +15,9 @@ from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.study_arms import Pair, pairs
 from qhybrid.experiments.study_kernels import KernelTask
 from qhybrid.experiments.study_results import Predicted, predictions_of, predictions_of_baselines
-from qhybrid.experiments.study_runs import SPLIT, Trained
+from qhybrid.experiments.study_runs import Trained
 from qhybrid.experiments.study_spec import StudySpec
-from qhybrid.experiments.study_tests import Labels, arm_statistics, compare_arms, correct
+from qhybrid.experiments.study_tests import Labels, compare_arms
 from qhybrid.storage import read_arrays
 
 DeviceTask = CellTask | KernelTask
@@ -78,9 +78,7 @@ def device_results(
         if cells and not each.message and open_run(str(each.path)).spec.model.has_circuit
     ]
     tasks: dict[tuple[Cell, str, int], DeviceTask] = {
-        (cell, each.arm, each.seed): CellTask(str(each.path), cell, SPLIT, None, each.seed, study.margin)
-        for cell in cells
-        for each in with_circuit
+        (cell, each.arm, each.seed): cell_task(study, each, cell) for cell in cells for each in with_circuit
     }
     if "quantum-kernel" in study.baselines:
         name = study.baseline_arm("quantum-kernel")
@@ -102,30 +100,9 @@ def device_results(
     assert labels is not None
     found: list[dict[str, Any]] = []
     for cell in cells:
-        noisy, exact = _on_device({place[1:]: task for place, task in tasks.items() if place[0] == cell})
-        there = {**predicted, **noisy}
-        asked = [pair for pair in pairs(study) if {pair.arm, pair.against} & noisy.keys()]
-        found.append(
-            {
-                "label": cell.label,
-                "cell": cell.to_dict(),
-                "arms": [
-                    {"name": name, "metrics": arm_statistics(labels, np.stack(list(each.values())))}
-                    for name, each in noisy.items()
-                ],
-                "losses": [
-                    _test(labels, Pair(name, f"{name}, exact"), noisy[name], exact[name], study.margin)
-                    for name in noisy
-                ],
-                "comparisons": [
-                    _test(labels, pair, there[pair.arm], there[pair.against], study.margin)
-                    for pair in asked
-                    if there[pair.arm].keys() & there[pair.against].keys()
-                ],
-            }
-        )
-    for family in ("losses", "comparisons"):
-        correct([each for condition in found for each in condition[family]])
+        noisy, exact = predicted_on_device({place[1:]: task for place, task in tasks.items() if place[0] == cell})
+        found.append(condition_results(cell, labels, noisy, exact, predicted, pairs(study), margin=study.margin))
+    correct_conditions(found)
     return found
 
 
@@ -133,7 +110,58 @@ def _compute(task: DeviceTask) -> str:
     return task.compute()
 
 
-def _on_device(tasks: Mapping[tuple[str, int], DeviceTask]) -> tuple[dict[str, Predicted], dict[str, Predicted]]:
+def cell_task(study: StudySpec, trained: Trained, cell: Cell) -> CellTask:
+    """The evaluation of one training of a study under one condition."""
+    return CellTask(str(trained.path), cell, SPLIT, None, trained.seed, study.margin)
+
+
+def condition_results(
+    cell: Cell,
+    labels: Labels,
+    noisy: Mapping[str, Predicted],
+    exact: Mapping[str, Predicted],
+    elsewhere: Mapping[str, Predicted],
+    compared: Sequence[Pair],
+    *,
+    margin: float,
+) -> dict[str, Any]:
+    """What `device_results` says of one condition, not yet corrected.
+
+    Args:
+        cell: The condition.
+        labels: True classes, (N,).
+        noisy: Arm -> what it predicts under the condition.
+        exact: The same arms -> with exact values.
+        elsewhere: Arm -> what it predicts where no device runs it.
+        compared: Pairs of arms; those of which neither is on the device are left out.
+        margin: Difference of a metric that would matter.
+    """
+    there = {**elsewhere, **noisy}
+    return {
+        "label": cell.label,
+        "cell": cell.to_dict(),
+        "arms": [
+            {"name": name, "metrics": arm_statistics(labels, np.stack(list(each.values())))}
+            for name, each in noisy.items()
+        ],
+        "losses": [_test(labels, Pair(name, f"{name}, exact"), noisy[name], exact[name], margin) for name in noisy],
+        "comparisons": [
+            _test(labels, pair, there[pair.arm], there[pair.against], margin)
+            for pair in compared
+            if {pair.arm, pair.against} & noisy.keys() and there[pair.arm].keys() & there[pair.against].keys()
+        ],
+    }
+
+
+def correct_conditions(found: Sequence[dict[str, Any]]) -> None:
+    """Correct losses and comparisons over all conditions (Holm), each a family of its own; changed in place."""
+    for family in ("losses", "comparisons"):
+        correct([each for condition in found for each in condition[family]])
+
+
+def predicted_on_device(
+    tasks: Mapping[tuple[str, int], DeviceTask],
+) -> tuple[dict[str, Predicted], dict[str, Predicted]]:
     """What each arm predicts with each seed under one condition, and with exact values."""
     noisy: dict[str, Predicted] = {}
     exact: dict[str, Predicted] = {}

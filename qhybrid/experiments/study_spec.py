@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from qhybrid.data.centres_spec import TestTimeSpec
 from qhybrid.errors import did_you_mean
 from qhybrid.noise_models.model import MAX_SCALE
 
@@ -13,7 +14,8 @@ Overrides = dict[str, Any]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Scale = Annotated[float, Field(ge=0, le=MAX_SCALE, allow_inf_nan=False)]
 Baseline = Literal["logistic", "quantum-kernel", "rbf-kernel"]
-ARM_TABLES = ("data", "pretrain", "augment", "model", "device", "train")
+ARM_TABLES = ("data", "pretrain", "augment", "model", "device", "train", "domains")
+"""Tables whose settings an arm can change."""
 TUNED = ("augment.", "model.", "train.")
 """Tables whose settings can be tuned."""
 
@@ -32,6 +34,8 @@ class ArmSpec(BaseModel):
     model: Overrides = {}
     device: Overrides = {}
     train: Overrides = {}
+    domains: Overrides = {}
+    """All but the centres, which of them is held out, and `seed`: all arms have the same images."""
 
     @field_validator("name")
     @classmethod
@@ -88,6 +92,9 @@ class StudySpec(BaseModel):
     baselines: list[Baseline] = []
     """What is fitted to the features of the reference, arms of their own that take no training: `logistic` regression,
     `quantum-kernel` (a support vector machine with the kernel of its circuit, on the devices as well), `rbf-kernel`."""
+    adapt_at_test: TestTimeSpec | None = None
+    """Where centres are left out: every arm is also adapted to the test images without their labels, an arm of its own
+    that takes no training; None: none is."""
 
     @field_validator("seeds")
     @classmethod

@@ -15,13 +15,15 @@ from rich.markup import escape
 from qhybrid import catalog
 from qhybrid.data.audit import audit, drop_leaks
 from qhybrid.data.augment import augment
+from qhybrid.data.centres import centre_counts, load_centres
 from qhybrid.data.dataset import ImageDataset, Split
 from qhybrid.data.sources import load_dataset
 from qhybrid.data.transforms import training_transforms
 from qhybrid.errors import InputError, Interrupted, QHybridError
-from qhybrid.experiments.batches import TrainingImages, split_loader, training_loader
+from qhybrid.experiments.batches import split_loader, training_loader
 from qhybrid.experiments.checkpoints import read_checkpoint
 from qhybrid.experiments.device_choice import warn_of_lost_signal
+from qhybrid.experiments.domain_training import training_images, training_module
 from qhybrid.experiments.label_fraction import labelled
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
 from qhybrid.experiments.pretraining import Pretrained, check_pretraining, first_weights, pretrain, pretrained_root
@@ -31,7 +33,7 @@ from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.trainer import check_available, fit, is_stop
 from qhybrid.experiments.training_jobs import job_device, jobs_of
-from qhybrid.experiments.training_module import Diverged, TrainingModule
+from qhybrid.experiments.training_module import Diverged
 from qhybrid.storage import write_json, write_text
 
 
@@ -59,7 +61,10 @@ def train(
     """
     console = console or Console(stderr=True)
     if spec.study is not None:
-        raise InputError(f"experiment {spec.name!r} has several arms: `qhybrid study {spec.name}` trains them all")
+        raise InputError(
+            f"experiment {spec.name!r} has several arms: `qhybrid study {spec.name}` trains them all; --set study=none "
+            "trains it as it is, without them"
+        )
     if this_rank(spec.train) > 0:
         with tempfile.TemporaryDirectory() as folder:
             take_part(Run(Path(folder), spec))
@@ -149,7 +154,7 @@ def load_data(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, lis
     Returns:
         The images, and a sentence for each kind of leak, dropped or not.
     """
-    dataset = load_dataset(spec.data)
+    dataset = load_dataset(spec.data) if spec.domains is None else load_centres(spec.data, spec.domains)
     report = audit(dataset, near=False)
     leaks = report.leak_sentences()
     for sentence in leaks:
@@ -235,6 +240,7 @@ def _describe(
         "leaks_dropped": run.spec.data.drop_leaks,
         "parameters": parameter_counts(model, spec, circuit=spec.circuit, n_classes=n_classes),
         "noise": _noise(model),
+        **({} if run.spec.domains is None else {"centres": centre_counts(dataset)}),
     }
     if pretrained is not None:
         description["pretrained"] = pretrained.told()
@@ -262,11 +268,11 @@ def _fit(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Cons
     training = labelled(run.spec, dataset).splits["train"]
     synthetic = augment(training, run.spec.augment, seed=derive_seed(spec.seed, "augmentation"))
     transform = training_transforms(run.spec.data.transforms) if run.spec.data.transforms else None
-    images = TrainingImages([training, *([synthetic] if synthetic else [])], transform, spec.seed)
+    images = training_images(run.spec, [training, *([synthetic] if synthetic else [])], transform)
     with jobs_of(model, str(run.path.resolve()), console):
         fit(
             run,
-            TrainingModule(model, spec),
+            training_module(run.spec, model),
             training_loader(images, batch_size=spec.batch_size, workers=spec.workers, **part),
             split_loader(dataset.splits["validation"], batch_size=64, workers=spec.workers, **part),
             console=console,
@@ -280,7 +286,7 @@ def _finish(run: Run, dataset: ImageDataset, model: HybridClassifier, console: C
     else:
         _fit(run, dataset, model, console)
     best = read_checkpoint(run.best_checkpoint)
-    TrainingModule(model, run.spec.train).load_state_dict(best["state_dict"])
+    training_module(run.spec, model).load_state_dict(best["state_dict"])
     for name, split in labelled(run.spec, dataset).splits.items():
         run.write_features(name, backbone_features(model, split))
     save_weights(model, run.path / "model.safetensors", best_epoch=best["epoch"] + 1)

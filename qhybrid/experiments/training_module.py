@@ -63,20 +63,24 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         self._name_job(f"training epoch {self.current_epoch + 1} step {index + 1}")
-        images, labels = batch
-        features = self._features(images)
         layer = self.classifier.head.layer
         if layer is not None:
             layer.noise_factor = noise_factor(self.spec, self.global_step)
         try:
-            loss, accuracy = self._scores(features, labels)
+            loss, accuracy, added = self.step_scores(batch)
         finally:
             if layer is not None:
                 layer.noise_factor = 1.0  # the backward pass keeps the program of its forward pass
-        self.sums.add(loss, accuracy, len(labels))
+        n_images = len(batch[1])
+        self.sums.add(loss, accuracy, n_images)
         if self.trainer.is_last_batch:
             self._log_sums("train", self.sums)
-        return loss * self._share(len(labels))
+        return (loss if added is None else loss + added) * self._share(n_images)
+
+    def step_scores(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Loss and accuracy of a training batch, and what else is to be made small; None: nothing."""
+        images, labels = batch
+        return *self._scores(self._features(images), labels), None
 
     def on_validation_epoch_start(self) -> None:
         self._held_back = []

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from qhybrid.data.audit import audit, drop_leaks
+from qhybrid.data.centres import load_centres
 from qhybrid.data.dataset import ImageDataset
 from qhybrid.data.sources import load_dataset
 from qhybrid.errors import InputError, QHybridError
@@ -125,8 +126,8 @@ def _images(data: RunData, ids: list[str]) -> NDArray[np.float32]:
 
 
 def _dataset(data: RunData) -> ImageDataset:
-    spec = data.run.spec.data
-    dataset = load_dataset(spec)
+    spec, domains = data.run.spec.data, data.run.spec.domains
+    dataset = load_dataset(spec) if domains is None else load_centres(spec, domains)
     if spec.drop_leaks and data.run.data.get("leaks"):
         dataset = drop_leaks(dataset, audit(dataset, near=False))
     if dataset.fingerprint() != data.run.data["fingerprint"]:
