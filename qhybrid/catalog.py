@@ -102,6 +102,11 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid TOML: {error}") from None
 
 
+def none_as_text(value: Any) -> Any:
+    """None for the word `none`: TOML has no null, and `--set device.shots=none` takes shots away again."""
+    return None if isinstance(value, str) and value.lower() == "none" else value
+
+
 def parse(spec: "type[SpecT]", values: dict[str, Any], where: str) -> "SpecT":
     """Validate values against a pydantic model, with an error of one line.
 

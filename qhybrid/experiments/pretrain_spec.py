@@ -1,20 +1,17 @@
 """The `[pretrain]` table of an experiment: how the CNN learns before it is trained with labels."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from qhybrid.catalog import none_as_text
 from qhybrid.data.spec import FORMS, SOURCE_KINDS, AngiographySpec, parse_source
 from qhybrid.errors import InputError, did_you_mean
 
 Share = Annotated[float, Field(ge=0, le=1)]
 IMAGES = "images"
 """Kind of a source of images without labels, `images:PATH`."""
-
-
-def _none_as_text(value: Any) -> Any:
-    return None if isinstance(value, str) and value.lower() == "none" else value
 
 
 class PretrainSpec(BaseModel):
@@ -27,7 +24,7 @@ class PretrainSpec(BaseModel):
 
     method: Literal["simclr", "supervised"] = "simclr"
     """`simclr`: two views of an image are to be alike, those of others not; `supervised`: the labels of `source`."""
-    source: Annotated[str | None, BeforeValidator(_none_as_text)] = None
+    source: Annotated[str | None, BeforeValidator(none_as_text)] = None
     """Whose training images: `images:PATH` (a folder of images without labels, at any depth), or one of those of
     `data.source`; None: all training images of the experiment, without their labels."""
     angiography: AngiographySpec = AngiographySpec()

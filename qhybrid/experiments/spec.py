@@ -4,27 +4,25 @@ import re
 import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from qhybrid import catalog
+from qhybrid.catalog import none_as_text
 from qhybrid.data.centres_spec import DomainsSpec
 from qhybrid.data.spec import AugmentSpec, DataSpec
 from qhybrid.errors import InputError, did_you_mean
+from qhybrid.experiments.model_spec import Attention, Backbone, Fusion, Head, ModelSpec
 from qhybrid.experiments.pretrain_spec import PretrainSpec
 from qhybrid.experiments.study_spec import Scale, StudySpec, flat
 from qhybrid.noise_models.model import PARTS
 
-Backbone = Literal["mobilenet_v2", "resnet18", "densenet121", "vgg16", "cnn5"]
-Head = Literal[
-    "quantum", "quantum-separable", "quantum-frozen", "tt-quantum", "vqc-mlp", "linear", "mlp", "quadratic"
+__all__ = [
+    "Attention", "Backbone", "DeviceChoice", "ExperimentSpec", "Fusion", "Head", "ModelSpec", "TrainSpec",
+    "experiment_toml", "load_experiment", "override", "parse_setting", "pretrain_spec",
 ]  # fmt: skip
-Attention = Literal["none", "features"]
-Fusion = Literal["replace", "concat", "residual"]
-NAMED_WEIGHTS = ("none", "imagenet", "pretrained")
-WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 
 LATER: dict[tuple[str, str], Any] = {
@@ -36,93 +34,11 @@ LATER: dict[tuple[str, str], Any] = {
 out where they have the values that they had before they could be set."""
 
 
-def _none_as_text(value: Any) -> Any:
-    # TOML has no null, and `--set device.shots=none` must be able to take shots away again.
-    return None if isinstance(value, str) and value.lower() == "none" else value
-
-
 def _twice(value: Any) -> Any:
     return (value, value) if isinstance(value, int | float) else value
 
 
-Shots = Annotated[PositiveInt | None, BeforeValidator(_none_as_text)]
-
-
-class ModelSpec(BaseModel):
-    """The classifier: backbone -> Linear + ReLU -> head."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    backbone: Backbone = "mobilenet_v2"
-    """The CNN whose features are used: torchvision's, or `cnn5`, five convolutions of 70 thousand parameters."""
-    weights: str = "none"
-    """`none`: random; `imagenet`: torchvision's, downloaded once; `pretrained`: by the experiment's own `[pretrain]`,
-    found or made before the training; else a local .safetensors or .pth file."""
-    feature_dim: int = Field(default=256, ge=1, le=65536)
-    """Width of the features that the head receives (256 in the paper)."""
-    head: Head = "quantum"
-    """`quantum`: the circuit; `quantum-separable`: the circuit without its entangling gates; `quantum-frozen`: the
-    circuit with the weights that were drawn; `tt-quantum`: a tensor train in place of the circuit's projection;
-    `vqc-mlp`: two layers, the weights of the first made by the circuit during training; `linear`: one layer; `mlp`: two
-    layers about as large as the quantum head; `quadratic`: a free quadratic form about as large, for circuits that
-    begin with amplitude encoding."""
-    circuit: str = "angle_4q"
-    """Name in the catalog or path of the circuit of a quantum head; `mlp` and `quadratic` are matched to it."""
-    attention: Attention = "none"
-    """What the expectation values of a quantum head do: `none`: they are what the last layer receives; `features`:
-    their softmax weights the features that the circuit encodes, and the last layer receives these."""
-    fusion: Fusion = "replace"
-    """What the last layer of a quantum or `mlp` head receives: `replace`: the values of the circuit, or of the hidden
-    layer, alone; `concat`: the features and, beside them, these values; `residual`: the features plus these values,
-    which a linear layer brings to their width."""
-    angle_spread: Annotated[float | None, Field(gt=0, le=100), BeforeValidator(_none_as_text)] = None
-    """Batch-normalise the projected features of a quantum or quadratic head to this standard deviation, so that the
-    angles start where the circuit responds; None: take them as they are, like the paper."""
-    classifier_gain: float = Field(default=1.0, gt=0, le=1000)
-    """Factor on the first weights of a quantum or quadratic head's last layer. Expectation values are small at first:
-    with a larger factor a CNN that starts from random weights leaves its plateau sooner."""
-    tt_rank: Annotated[int | None, Field(ge=1, le=4096), BeforeValidator(_none_as_text)] = None
-    """Rank of the tensor train of a `tt-quantum` head; None: 4."""
-    hidden_units: Annotated[int | None, Field(ge=1, le=65536), BeforeValidator(_none_as_text)] = None
-    """Hidden units of a `vqc-mlp` head (None: 16), or of an `mlp` head (None: about as many parameters as the quantum
-    head has)."""
-
-    @model_validator(mode="after")
-    def _something_to_fuse(self) -> "ModelSpec":
-        if self.fusion != "replace" and not (self.is_quantum or self.head == "mlp"):
-            raise ValueError(f"fusion = {self.fusion!r} is for quantum heads and 'mlp', not for {self.head!r}")
-        return self
-
-    @model_validator(mode="after")
-    def _weights_of_its_own(self) -> "ModelSpec":
-        if self.backbone == "cnn5" and self.weights == "imagenet":
-            raise ValueError("backbone 'cnn5' has no ImageNet weights: give weights = 'none' or a file of your own")
-        return self
-
-    @property
-    def is_quantum(self) -> bool:
-        """Whether samples go through a quantum layer."""
-        return self.head.startswith("quantum") or self.head == "tt-quantum"
-
-    @property
-    def has_circuit(self) -> bool:
-        """Whether a circuit is trained: samples go through it, or it makes weights."""
-        return self.is_quantum or self.head == "vqc-mlp"
-
-    @property
-    def without_quantum_layer(self) -> str:
-        """What a head is that sees samples without a quantum layer, for the refusal of what takes one."""
-        if self.has_circuit:
-            return f"a {self.head} head, whose circuit makes weights and sees no sample"
-        return f"a {self.head} head without a quantum layer"
-
-    @field_validator("weights")
-    @classmethod
-    def _name_or_file(cls, weights: str) -> str:
-        if weights in NAMED_WEIGHTS or Path(weights).suffix in WEIGHT_FILES:
-            return weights
-        near = did_you_mean(weights, NAMED_WEIGHTS)
-        raise ValueError(f"weights {weights!r} is neither a name nor a {'/'.join(WEIGHT_FILES)} file; {near}")
+Shots = Annotated[PositiveInt | None, BeforeValidator(none_as_text)]
 
 
 class DeviceChoice(BaseModel):
@@ -136,18 +52,18 @@ class DeviceChoice(BaseModel):
     """Gradient method; `best` is the device's own default."""
     shots: Shots = None
     """Shots per circuit; None: analytic."""
-    noise: Annotated[str | None, BeforeValidator(_none_as_text)] = None
+    noise: Annotated[str | None, BeforeValidator(none_as_text)] = None
     """Name or path of a noise model (`qhybrid ls noise-models`); None: no noise."""
     noise_scale: Scale = 1.0
     """Factor on all rates of the noise model."""
-    noise_parts: Annotated[list[str] | None, BeforeValidator(_none_as_text)] = None
+    noise_parts: Annotated[list[str] | None, BeforeValidator(none_as_text)] = None
     """Which parts of the noise model are on, of gates1q, gates2q, thermal, readout, idle; None: all."""
-    backend: Annotated[str | None, BeforeValidator(_none_as_text)] = None
+    backend: Annotated[str | None, BeforeValidator(none_as_text)] = None
     """Machine of a device that has several, such as ibm_fez of `qiskit.remote`; None: that in the device's file."""
     mitigation: str | None = None
     """How errors are mitigated, such as `readout` or `readout,zne`; `none`: not at all; None: as the device's file
     says."""
-    layout_seeds: Annotated[int | None, Field(ge=1, le=1000), BeforeValidator(_none_as_text)] = None
+    layout_seeds: Annotated[int | None, Field(ge=1, le=1000), BeforeValidator(none_as_text)] = None
     """Transpiler seeds tried for the layout on the machine of the noise model; None: the device's default."""
 
     @field_validator("noise_parts")
@@ -242,7 +158,7 @@ class ExperimentSpec(BaseModel):
     """How the CNN is pretrained by `qhybrid pretrain`, and for `model.weights = "pretrained"`; None: the defaults."""
     domains: DomainsSpec | None = None
     """Images of several centres, one of them held out; None: images are just images."""
-    study: Annotated[StudySpec | None, BeforeValidator(_none_as_text)] = None
+    study: Annotated[StudySpec | None, BeforeValidator(none_as_text)] = None
     """Arms that change single settings of this experiment, for `qhybrid study`; None: one training."""
 
     @model_validator(mode="after")

@@ -15,9 +15,9 @@ from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.study_arms import Pair, pairs
 from qhybrid.experiments.study_kernels import KernelTask
 from qhybrid.experiments.study_results import Predicted, predictions_of, predictions_of_baselines
-from qhybrid.experiments.study_runs import Trained
+from qhybrid.experiments.study_runs import SPLIT, Trained
 from qhybrid.experiments.study_spec import StudySpec
-from qhybrid.experiments.study_tests import Labels, compare_arms
+from qhybrid.experiments.study_tests import Labels, arm_statistics, compare_arms, correct
 from qhybrid.storage import read_arrays
 
 DeviceTask = CellTask | KernelTask
