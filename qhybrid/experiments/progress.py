@@ -23,8 +23,12 @@ class EpochTable(Callback):  # type: ignore[misc]
     The `seconds` of an epoch that was interrupted are those of its steps, not of the time in between.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, first_epoch: int = 0, also: dict[str, str] | None = None) -> None:
         self.path = path
+        self.first_epoch = first_epoch
+        """Epochs of a part of the training that came before, which are counted on."""
+        self.also = also or {}
+        """Further columns, the same in every row."""
         self.started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -39,11 +43,12 @@ class EpochTable(Callback):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        row = {"epoch": str(trainer.current_epoch + 1)} | {
-            name: f"{float(trainer.callback_metrics[name]):.8g}" for name in COLUMNS
-        }
+        epoch = self.first_epoch + trainer.current_epoch + 1
+        found = trainer.callback_metrics
+        row = {"epoch": str(epoch)} | self.also
+        row |= {name: f"{float(found[name]):.8g}" for name in COLUMNS if name in found}
         row["seconds"] = f"{time.monotonic() - self.started:.2f}"
-        rows = [*self._rows_before(trainer.current_epoch + 1), row]
+        rows = [*self._rows_before(epoch), row]
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
         writer.writeheader()
@@ -95,13 +100,16 @@ class Progress(Callback):  # type: ignore[misc]
         self.bar.update(self.task, completed=trainer.global_step, epoch=trainer.current_epoch + 1)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
-        train_loss, train_accuracy, loss, accuracy = (float(trainer.callback_metrics[name]) for name in COLUMNS)
+        found = {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}
+        loss = found["validation_loss"]
+        train_accuracy, accuracy = (
+            f" accuracy {found[name]:.3f}" if name in found else "" for name in ("train_accuracy", "validation_accuracy")
+        )
         best = " *" if loss < self.best else ""
         self.best = min(self.best, loss)
         self.console.print(
             f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  "
-            f"train loss {train_loss:.4f} accuracy {train_accuracy:.3f}  "
-            f"validation loss {loss:.4f} accuracy {accuracy:.3f}{best}",
+            f"train loss {found['train_loss']:.4f}{train_accuracy}  validation loss {loss:.4f}{accuracy}{best}",
             highlight=False,
             soft_wrap=True,
         )

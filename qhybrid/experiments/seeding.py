@@ -4,8 +4,10 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["backbone", "head", "circuit", "order", "transforms", "augmentation", "noise"]
-PURPOSES: tuple[Purpose, ...] = ("backbone", "head", "circuit", "order", "transforms", "augmentation", "noise")
+Purpose = Literal["backbone", "head", "circuit", "order", "transforms", "augmentation", "noise", "generator"]
+PURPOSES: tuple[Purpose, ...] = (
+    "backbone", "head", "circuit", "order", "transforms", "augmentation", "noise", "generator",
+)  # fmt: skip
 
 
 def derive_seed(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from qhybrid import catalog
 from qhybrid.data.spec import AugmentSpec, DataSpec
 from qhybrid.errors import InputError, did_you_mean
+from qhybrid.experiments.generator_spec import GeneratorSpec
 from qhybrid.experiments.study_spec import Scale, StudySpec
 from qhybrid.noise_models.model import PARTS
 
@@ -215,8 +216,16 @@ class ExperimentSpec(BaseModel):
     model: ModelSpec = ModelSpec()
     device: DeviceChoice = DeviceChoice()
     train: TrainSpec = TrainSpec()
+    generator: GeneratorSpec | None = None
+    """A generator of images instead of a classifier; with augment.kind `latent-diffusion` the classifier's
+    augmentation. None: no generator is trained."""
     study: StudySpec | None = None
     """Arms that change single settings of this experiment, for `qhybrid study`; None: one training."""
+
+    @property
+    def trains_generator(self) -> bool:
+        """Whether a generator is what is trained, and no classifier."""
+        return self.generator is not None and self.augment.kind != "latent-diffusion"
 
 
 def load_experiment(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> ExperimentSpec:
@@ -241,6 +250,8 @@ def load_experiment(name_or_path: str, overrides: Mapping[str, Any] | None = Non
         spec = override(spec, overrides)
     if spec.model.head != "linear":
         catalog.find("circuits", spec.model.circuit)
+    if spec.generator is not None:
+        catalog.find("circuits", spec.generator.circuit)
     if spec.study is not None:
         from qhybrid.experiments.study_arms import resolve_arms
 

@@ -54,6 +54,10 @@ def train(spec: ExperimentSpec, *, out: Path = ROOT, console: Console | None = N
     console = console or Console(stderr=True)
     if spec.study is not None:
         raise InputError(f"experiment {spec.name!r} has several arms: `qhybrid study {spec.name}` trains them all")
+    if spec.trains_generator:
+        from qhybrid.experiments.latent_training import train_generator
+
+        return train_generator(spec, out=out, console=console)
     if this_rank(spec.train) > 0:
         with tempfile.TemporaryDirectory() as folder:
             take_part(Run(Path(folder), spec))
@@ -109,6 +113,10 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
     with claim(run):
         if not can_go_on(run):
             raise InputError(f"run {str(run.path)!r} cannot be resumed: {how_to_go_on(run)}")
+        if run.spec.trains_generator:
+            from qhybrid.experiments.latent_training import resume_generator
+
+            return resume_generator(run, console=console)
         dataset, _ = load_data(run.spec, console)
         if dataset.fingerprint() != run.data["fingerprint"]:
             raise InputError(f"run {str(run.path)!r}: the images of {dataset.name!r} have changed since it began")
@@ -294,7 +302,7 @@ def _state_kept(run: Run, model: HybridClassifier) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped = _is_stop(error)
+        stopped = is_stop(error)
         run.set_state("failed", "interrupted" if stopped else f"{type(error).__name__}: {error}")
         if stopped:
             what = "interrupted; jobs that were sent stay" if sends_jobs else "interrupted"
@@ -304,7 +312,7 @@ def _state_kept(run: Run, model: HybridClassifier) -> Iterator[None]:
         raise
 
 
-def _is_stop(error: BaseException | None) -> bool:
+def is_stop(error: BaseException | None) -> bool:
     """Whether the user ended it: Lightning turns Ctrl-C into SystemExit, torch while it writes into a RuntimeError."""
     while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
         error = error.__context__
