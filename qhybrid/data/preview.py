@@ -1,5 +1,6 @@
 """Pictures of a data set: a contact sheet, and what the augmentor makes of its images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ def augment_sheet(dataset: ImageDataset, spec: AugmentSpec, path: Path, *, seed:
     Raises:
         InputError: There is no augmentor, or the file cannot be written.
     """
-    if spec.kind == "none":
-        raise InputError("augment.kind is 'none': there is nothing to show; allowed: diffusion, geometric")
+    if spec.kind not in ("diffusion", "geometric"):
+        raise InputError(f"augment.kind is {spec.kind!r}: there is nothing to show; allowed: diffusion, geometric")
     split = dataset.splits["train"]
     counts = split.class_counts(len(dataset.class_names))
     smallest = min((count, label) for label, count in enumerate(counts) if count)[1]
@@ -73,6 +74,25 @@ def augment_sheet(dataset: ImageDataset, spec: AugmentSpec, path: Path, *, seed:
     for row, (label, images) in enumerate([("original", originals), *variants]):
         for column, image in enumerate(images):
             _show(axes[row, column], image)
+        _label(axes[row, 0], label)
+    _save(figure, path)
+
+
+def image_grid(rows: Sequence[tuple[str, Tensor]], path: Path, *, title: str) -> None:
+    """Write a sheet of images that are in memory.
+
+    Args:
+        rows: A label and the images of each row, (n, C, S, S) in [0, 1], grey or RGB.
+        path: The PNG to write; its folder is made.
+        title: Over all of it.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    figure, axes = _grid(len(rows), max(len(images) for _, images in rows), title=title)
+    for row, (label, images) in enumerate(rows):
+        for column, image in enumerate(images):
+            _show(axes[row, column], image.expand(3, -1, -1))
         _label(axes[row, 0], label)
     _save(figure, path)
 

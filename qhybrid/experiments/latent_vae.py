@@ -104,4 +104,3 @@ def autoencoder_loss(
     latents = mean if noise is None else sample_latents(mean, log_variance, noise)
     loss = reconstruction_loss(images, model.decode(latents), edge_weight=edge_weight)
     return loss + kl_weight * divergence(mean, log_variance)
-

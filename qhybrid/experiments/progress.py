@@ -103,7 +103,8 @@ class Progress(Callback):  # type: ignore[misc]
         found = {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}
         loss = found["validation_loss"]
         train_accuracy, accuracy = (
-            f" accuracy {found[name]:.3f}" if name in found else "" for name in ("train_accuracy", "validation_accuracy")
+            f" accuracy {found[name]:.3f}" if name in found else ""
+            for name in ("train_accuracy", "validation_accuracy")
         )
         best = " *" if loss < self.best else ""
         self.best = min(self.best, loss)
