@@ -69,7 +69,7 @@ class Generator:
             f"{ATTEMPTS + 1} times over; the generator has learnt its images by heart"
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(self, labels: Tensor, *, seed: int) -> Tensor:
         """Draw an image of each class that is asked for, whatever it is: noise, then step by step the reverse process.
 

@@ -222,6 +222,15 @@ class ExperimentSpec(BaseModel):
     study: StudySpec | None = None
     """Arms that change single settings of this experiment, for `qhybrid study`; None: one training."""
 
+    @model_validator(mode="after")
+    def _generator_at_hand(self) -> "ExperimentSpec":
+        if self.augment.kind == "latent-diffusion" and self.generator is None and self.augment.generator is None:
+            raise ValueError(
+                "augment.kind 'latent-diffusion' takes a generator: give augment.generator, the folder of its run, or "
+                "a [generator] table"
+            )
+        return self
+
     @property
     def trains_generator(self) -> bool:
         """Whether a generator is what is trained, and no classifier."""

@@ -68,6 +68,8 @@ def resolve_arms(spec: ExperimentSpec) -> list[Arm]:
         changed = override(base, each.settings, where=where)
         if changed.model.head != "linear":
             catalog.find("circuits", changed.model.circuit)
+        if changed.trains_generator:  # the arm has no use for it: a classifier is trained
+            changed = changed.model_copy(update={"generator": None})
         other = [key for key in differences([base, changed]) if key.startswith("data.") and key != ARM_DATA]
         if other:
             raise InputError(f"{where}: {other[0]} differs; all arms have the same images, only {ARM_DATA} may differ")

@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from qhybrid import catalog
 from qhybrid.data.audit import audit, drop_leaks
-from qhybrid.data.augment import augment
 from qhybrid.data.dataset import ImageDataset, Split
 from qhybrid.data.sources import load_dataset
 from qhybrid.data.transforms import training_transforms
@@ -25,7 +24,6 @@ from qhybrid.experiments.device_choice import warn_of_lost_signal
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
 from qhybrid.experiments.ranks import run_ranks, starts_processes, this_rank
 from qhybrid.experiments.runs import ROOT, Features, Run, can_go_on, claim, create_run, how_to_go_on, open_run
-from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.trainer import check_available, fit
 from qhybrid.experiments.training_jobs import job_device, jobs_of
@@ -129,9 +127,12 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
 
 def _prepare(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, HybridClassifier, list[str]]:
     """The images, the classifier with its first weights, and what leaks there were."""
+    from qhybrid.experiments.synthetic_images import check_synthetic
+
     check_available(spec.train)
     dataset, leaks = load_data(spec, console)
     model = _build(spec, dataset, spec.model.circuit)
+    check_synthetic(spec, dataset)
     _check_noise(spec, model)
     _check_processes(spec, dataset, model)
     if model.head.layer is not None:
@@ -242,10 +243,12 @@ def take_part(run: Run) -> None:
 
 def _fit(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Console) -> None:
     """Train from the start or from the last checkpoint, alone or as one of several processes."""
+    from qhybrid.experiments.synthetic_images import synthetic_images
+
     spec = run.spec.train
     part = {"rank": this_rank(spec), "n_processes": spec.n_processes}
     training = dataset.splits["train"]
-    synthetic = augment(training, run.spec.augment, seed=derive_seed(spec.seed, "augmentation"))
+    synthetic = synthetic_images(run, dataset, training, console)
     transform = training_transforms(run.spec.data.transforms) if run.spec.data.transforms else None
     images = TrainingImages([training, *([synthetic] if synthetic else [])], transform, spec.seed)
     with jobs_of(model, str(run.path.resolve()), console):
