@@ -13,6 +13,7 @@ from qhybrid.cli import (
     emulator,
     estimate,
     evaluate,
+    generate,
     jobs,
     ls,
     noise,
@@ -45,6 +46,7 @@ app.command("submit")(submit.submit)
 app.add_typer(jobs.app, name="jobs")
 app.command("adapt")(adapt.adapt)
 app.command("predict")(predict.predict)
+app.command("generate")(generate.generate)
 app.command("ls")(ls.ls)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)

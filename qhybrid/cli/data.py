@@ -135,11 +135,22 @@ def quality(
     limit: Annotated[int, typer.Option(help="At most this many images of a class.")] = 100,
     draws: Annotated[int, typer.Option(help="How often synthetic images are made anew.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic images.")] = 0,
+    generator: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also measure samples of this generator's run; may be given several times."),
+    ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(help="Generators with circuits under this noise model as well, on qhybrid.density."),
+    ] = None,
+    shots: Annotated[int | None, typer.Option(help="There; exact without it.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of a sample; the generator's settings without it.")] = None,
     image_size: Size = None,
     settings: options.Settings = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure how near synthetic images come to real ones: FID, KID, and the time that one takes."""
+    from qhybrid.errors import InputError
     from qhybrid.experiments.augmentation_quality import quality_of_run
     from qhybrid.experiments.augmentation_table import COLUMNS, quality_findings, quality_notes, quality_rows
     from qhybrid.experiments.image_quality import choose_features, feature_space
@@ -150,6 +161,9 @@ def quality(
     trained = open_run(run) if run or source is None or which == "backbone" else None
     spec = ExperimentSpec(name="data") if trained is None else trained.spec
     given = options.overrides(settings, data__source=source, data__image_size=image_size)
+    if not generator and (noise or shots or steps):
+        raise InputError("noise, shots and steps are those of samples: give --generator RUN")
+    generators = [open_run(each) for each in generator or ()]
     found = quality_of_run(
         override(spec, given),
         feature_space(trained, which, inception_weights),
@@ -157,6 +171,11 @@ def quality(
         limit=limit,
         draws=draws,
         seed=seed,
+        generators=generators,
+        noise=noise or (),
+        shots=shots,
+        steps=steps,
+        figures=True,
     )
     if as_json:
         options.print_json(found)
@@ -164,6 +183,8 @@ def quality(
     options.print_table(f"{found['source']}: augmentation in {found['features']['name']}", COLUMNS, quality_rows(found))
     for sentence in [*quality_findings(found), *quality_notes(found)]:
         options.console().print(sentence, highlight=False, markup=False)
+    for each in generators:
+        print(f"nearest  {each.path / 'figures'}/nearest-*.png")
 
 
 def _findings(report: "AuditReport") -> list[tuple[str, object]]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from qhybrid.experiments.measurement import Evaluation
+    from qhybrid.experiments.run_folder import Run
 
 
 def show(evaluation: "Evaluation", *, as_json: bool) -> None:
@@ -34,3 +35,30 @@ def print_result(table: "RenderableType", notes: Iterable[str], **paths: Path) -
         console.print(note, highlight=False, markup=False)
     for name, path in paths.items():
         console.print(f"{name:8} {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_generator(run: "Run", *, as_json: bool) -> None:
+    """Print what a trained generator is, and where."""
+    log, parameters = run.training_log(), run.data["parameters"]
+    stages = [log["validation_loss"][log["stage"] == number] for number in (1, 2)]
+    values = {
+        "run": str(run.path),
+        "parameters": parameters,
+        "validation_loss": {"autoencoder": float(stages[0].min()), "denoiser": float(stages[1].min())},
+        "seconds": float(log["seconds"].sum()),
+    }
+    if as_json:
+        options.print_json(values)
+        return
+    places = " and ".join(run.spec.generator.quantum) if run.spec.generator else ""
+    options.print_table(
+        f"{run.spec.name}: a generator with circuits in {places}" if places else f"{run.spec.name}: a generator",
+        ["part", "parameters", "epochs", "lowest validation loss"],
+        [
+            [part, parameters[part], len(stage), f"{stage.min():.4f}"]
+            for part, stage in zip(("autoencoder", "denoiser"), stages, strict=True)
+        ],
+    )
+    twins = f"{parameters['quantum_twin']} parameters with circuits everywhere, {parameters['classical_twin']} without"
+    options.console().print(f"{twins}; {values['seconds']:.0f} s of training", highlight=False, markup=False)
+    options.console().print(f"run      {run.path}", highlight=False, markup=False, soft_wrap=True)

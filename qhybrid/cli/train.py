@@ -78,5 +78,8 @@ def train(
         run = training.resume(None if resume == "last" else resume, root=out)
     else:
         run = training.train(load_experiment(experiment, given, quick=quick), out=out)
+    if run.spec.trains_generator:
+        results.show_generator(run, as_json=as_json)
+        return
     result = evaluation.evaluate(run)
     results.show(result, as_json=as_json)

@@ -14,6 +14,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from qhybrid.data.dataset import Split, resize
 from qhybrid.data.spec import AugmentSpec
+from qhybrid.errors import InputError
 
 MAX_TURN = 15.0
 """Degrees by which the geometric augmentor turns at most, either way."""
@@ -110,6 +111,8 @@ def augment(split: Split, spec: AugmentSpec, *, seed: int) -> Split | None:
         Only the synthetic samples: (M, C, image_size, image_size) float32 with C as in the split, ids such as
         `synthetic/000:source=train/5:t=3`; None where there is nothing to make.
     """
+    if spec.kind == "latent-diffusion":
+        raise InputError("augment.kind 'latent-diffusion' takes a generator, which an experiment trains")
     counts = split.class_counts()
     if spec.kind == "none" or not counts:
         return None

@@ -1,5 +1,6 @@
 """Pictures of a data set: a contact sheet, and what the augmentor makes of its images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,25 @@ def augment_sheet(dataset: ImageDataset, spec: AugmentSpec, path: Path, *, seed:
     _save(figure, path)
 
 
+def image_grid(rows: Sequence[tuple[str, Tensor]], path: Path, *, title: str) -> None:
+    """Write a sheet of images that are in memory.
+
+    Args:
+        rows: A label and the images of each row, (n, C, S, S) in [0, 1], grey or RGB.
+        path: The PNG to write; its folder is made.
+        title: Over all of it.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    figure, axes = _grid(len(rows), max(len(images) for _, images in rows), title=title)
+    for row, (label, images) in enumerate(rows):
+        for column, image in enumerate(images):
+            _show(axes[row, column], image.expand(3, -1, -1))
+        _label(axes[row, 0], label)
+    _save(figure, path)
+
+
 def centres_sheet(dataset: ImageDataset, path: Path, *, n_images: int = 8) -> None:
     """Write a sheet with the same training images as each centre sees them; of real centres with images of their own.
 
@@ -99,12 +119,7 @@ def centres_sheet(dataset: ImageDataset, path: Path, *, n_images: int = 8) -> No
         label = f"{centre.name}\n{said}".replace(", ", "\n").strip()
         rows.append((label, split.seen_in(shown, torch.full_like(shown, number))))
     what = "the same images in each centre" if simulated else "first images of each centre"
-    figure, axes = _grid(len(rows), n_images, title=f"{dataset.name}: {what}")
-    for row, (label, images) in enumerate(rows):
-        for column, image in enumerate(images):
-            _show(axes[row, column], image)
-        _label(axes[row, 0], label)
-    _save(figure, path)
+    image_grid(rows, path, title=f"{dataset.name}: {what}")
 
 
 def _mixed(split: Split, n_images: int, centre: int | None = None) -> Tensor:

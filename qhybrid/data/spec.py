@@ -131,8 +131,14 @@ class AugmentSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    kind: Literal["diffusion", "geometric", "none"] = "diffusion"
-    """`diffusion`: forward diffusion noise (the paper's); `geometric`: rotation, flip, brightness; `none`."""
+    kind: Literal["diffusion", "geometric", "latent-diffusion", "none"] = "diffusion"
+    """`diffusion`: forward diffusion noise (the paper's); `geometric`: rotation, flip, brightness; `latent-diffusion`:
+    samples of a generator that was trained on the training split; `none`."""
+    generator: str | None = None
+    """Run folder of the generator of `latent-diffusion`; None: one with the settings of `[generator]` is trained
+    first, or found where it was trained before."""
+    quantum: bool | None = None
+    """Whether that generator has circuits: true everywhere, false nowhere; None: as `[generator]` says."""
     rho: float = Field(default=0.7, ge=0, le=1)
     """Every class is filled up to this share of the largest: M = max(0, ceil(rho N_maj) - N_min)."""
     steps: int = Field(default=5, ge=1, le=1000)

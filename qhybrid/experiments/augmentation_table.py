@@ -3,7 +3,11 @@
 import math
 from typing import Any
 
-COLUMNS = ("images", "class", "FID ± std", "KID ± error", "KID above none ± error", "ms an image")
+COLUMNS = (
+    "images", "class", "FID ± std", "KID ± error", "KID above none ± error", "precision", "recall", "as asked",
+    "ms an image",
+)  # fmt: skip
+SHARES = ("precision", "recall", "as_asked")
 SURE = 2.0
 """Standard errors beyond which a difference is spoken of."""
 
@@ -25,6 +29,7 @@ def quality_rows(found: dict[str, Any]) -> list[list[str]]:
                     _measured(fid["mean"], fid["std"]),
                     _measured(kid["mean"], kid["stderr"]),
                     "" if each["kind"] == "none" else _measured(excess["mean"], excess["stderr"], sign="+"),
+                    *[f"{values[share]['mean']:.3f}" if share in values else "" for share in SHARES],
                     f"{1000 * each['seconds_per_image']:.3f}" if number == 0 else "",
                 ]
             )
@@ -59,6 +64,19 @@ def quality_notes(found: dict[str, Any]) -> list[str]:
         f"FID: mean and standard deviation over {found['draws']} draws of the synthetic images. KID: with a standard "
         "error over images. Time: with resizing, which is all that `none` does.",
     ]
+    if "precision" in found["kinds"][0]["mean"]:
+        notes.append(
+            "Precision: share of synthetic images that lie among the held-out ones; recall: share of held-out images "
+            "that lie among the synthetic ones (k = 3 neighbours)."
+        )
+    if real := found.get("real_as_asked"):
+        shares = ", ".join(f"{share:.3f} of {name}" for name, share in real.items())
+        notes.append(
+            "As asked: share that the classifier of the features, trained on real images, puts into the class asked "
+            f"for; of the held-out images themselves {shares}."
+        )
+    if found.get("neighbours"):
+        notes += neighbour_notes(found["neighbours"])
     if any(count > n for count in found["held_out"].values()):
         counts = ", ".join(f"{count} {name}" for name, count in found["held_out"].items())
         notes.append(f"Of the held-out images ({counts}) {n} of each class were drawn with seed {found['seed']}.")
@@ -78,6 +96,23 @@ def quality_notes(found: dict[str, Any]) -> list[str]:
             "favours `none`; data.drop_leaks removes them there."
         )
     return notes
+
+
+def neighbour_notes(neighbours: dict[str, Any]) -> list[str]:
+    """How many images of each kind are nearer to a training image than training images are to one another."""
+    sentences = []
+    for where in ("pixels", "features"):
+        told = neighbours[where]
+        counts = ", ".join(
+            f"{each['kind']} {each['closer']} of {each['images']} (smallest {each['smallest']:.4f})"
+            for each in told["kinds"]
+        )
+        sentences.append(
+            f"In {where}, nearer to a training image than {told['threshold']:.4f}, the "
+            f"{100 * neighbours['quantile']:g} % quantile of the distances of "
+            f"{neighbours['training_images']} training images to their own nearest: {counts}."
+        )
+    return sentences
 
 
 def _seen(found: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ all that a further distance needs.
 
 import importlib.util
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class FeatureSpace:
     """(B, 3, H, W) float in [0, 1] -> (B, d)."""
     run: Run | None = None
     """The run that trained it; None: it has never seen images of the data set."""
+    classify: Callable[[Floats], NDArray[np.int64]] | None = None
+    """Features (N, d) -> labels (N,) by the classifier that the network is part of; None: it is part of none."""
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Floats:
@@ -60,6 +63,14 @@ class _Pooled(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model.pooled_features(images)
+
+    @torch.inference_mode()
+    def classify(self, features: Floats) -> NDArray[np.int64]:
+        """Pooled features (N, d) -> labels (N,)."""
+        labels: NDArray[np.int64] = (
+            self.model.head(self.model.neck[2:](torch.from_numpy(features).float())).argmax(1).numpy()
+        )
+        return labels
 
 
 class _Bytes(nn.Module):
@@ -116,7 +127,7 @@ def backbone_space(run: Run) -> FeatureSpace:
     network = _Pooled(run)
     linear = network.model.neck[2]
     assert isinstance(linear, nn.Linear)
-    return FeatureSpace(f"{run.spec.model.backbone} of {run.path}", linear.in_features, network, run)
+    return FeatureSpace(f"{run.spec.model.backbone} of {run.path}", linear.in_features, network, run, network.classify)
 
 
 def inception_weights() -> Path | None:

@@ -26,8 +26,12 @@ class EpochTable(Callback):  # type: ignore[misc]
     The `seconds` of an epoch that was interrupted are those of its steps, not of the time in between.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, first_epoch: int = 0, also: dict[str, str] | None = None) -> None:
         self.path = path
+        self.first_epoch = first_epoch
+        """Epochs of a part of the training that came before, which are counted on."""
+        self.also = also or {}
+        """Further columns, the same in every row."""
         self.started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -42,11 +46,11 @@ class EpochTable(Callback):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        row = {"epoch": str(trainer.current_epoch + 1)} | {
-            name: f"{value:.8g}" for name, value in _measured(trainer).items()
-        }
+        epoch = self.first_epoch + trainer.current_epoch + 1
+        row = {"epoch": str(epoch)} | self.also
+        row |= {name: f"{value:.8g}" for name, value in _measured(trainer).items()}
         row["seconds"] = f"{time.monotonic() - self.started:.2f}"
-        rows = [*self._rows_before(trainer.current_epoch + 1), row]
+        rows = [*self._rows_before(epoch), row]
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
         writer.writeheader()

@@ -99,6 +99,18 @@ class Run:
                 return str(copy)
         return self.spec.model.circuit
 
+    @property
+    def generator_circuit(self) -> str | None:
+        """The copy of the circuit of a generator; None: it has none yet."""
+        return self.circuit if any((self.path / "circuits").glob("*")) else None
+
+    def check_classifier(self) -> None:
+        """Raise InputError where the run is of a generator."""
+        if self.spec.trains_generator:
+            raise InputError(
+                f"run {str(self.path)!r} is of a generator and has no classifier; `qhybrid generate` takes it"
+            )
+
     def set_state(self, state: State, message: str = "") -> None:
         """Write `status.json`."""
         created = self.status["created"] if (self.path / "status.json").exists() else _now()
@@ -123,6 +135,7 @@ class Run:
         Raises:
             InputError: There is no such split, or the file is missing or damaged.
         """
+        self.check_classifier()
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r}; {did_you_mean(split, SPLITS)}")
         path = self.path / "features" / f"{split}.npz"
@@ -153,6 +166,7 @@ class Run:
         """
         from qhybrid.experiments.model import build_classifier, load_weights
 
+        self.check_classifier()
         model = build_classifier(
             # The first weights are of no use here, and their file may be gone.
             self.spec.model.model_copy(update={"weights": "none"}),
@@ -175,6 +189,7 @@ class Run:
         from qhybrid.experiments.heads import build_head
         from qhybrid.experiments.model import load_weights
 
+        self.check_classifier()
         head = build_head(
             self.spec.model,
             n_classes=len(self.class_names),

@@ -119,7 +119,8 @@ def claim(run: Run) -> Iterator[None]:
 
 def _newest(root: Path, *, incomplete: bool) -> Run:
     runs = list_runs(root)
-    fitting = [run for run in runs if incomplete or run.state == "complete"]
+    # What takes the newest run takes a classifier.
+    fitting = [run for run in runs if incomplete or (run.state == "complete" and not run.spec.trains_generator)]
     if fitting:
         return fitting[-1]
     if runs:

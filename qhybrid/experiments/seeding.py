@@ -17,10 +17,11 @@ Purpose = Literal[
     "domains",
     "views",
     "test batches",
+    "generator",
 ]
 PURPOSES: tuple[Purpose, ...] = (
     "backbone", "head", "circuit", "order", "transforms", "augmentation", "noise", "labels", "pretraining", "domains",
-    "views", "test batches",
+    "views", "test batches", "generator",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from qhybrid.catalog import none_as_text
 from qhybrid.data.centres_spec import DomainsSpec
 from qhybrid.data.spec import AugmentSpec, DataSpec
 from qhybrid.errors import InputError, did_you_mean
+from qhybrid.experiments.generator_spec import GeneratorSpec
 from qhybrid.experiments.model_spec import Attention, Backbone, Fusion, Head, ModelSpec
 from qhybrid.experiments.pretrain_spec import PretrainSpec
 from qhybrid.experiments.study_spec import Scale, StudySpec, flat
@@ -158,6 +159,9 @@ class ExperimentSpec(BaseModel):
     """How the CNN is pretrained by `qhybrid pretrain`, and for `model.weights = "pretrained"`; None: the defaults."""
     domains: DomainsSpec | None = None
     """Images of several centres, one of them held out; None: images are just images."""
+    generator: GeneratorSpec | None = None
+    """A generator of images instead of a classifier; with augment.kind `latent-diffusion` the classifier's
+    augmentation. None: no generator is trained."""
     study: Annotated[StudySpec | None, BeforeValidator(none_as_text)] = None
     """Arms that change single settings of this experiment, for `qhybrid study`; None: one training."""
 
@@ -166,6 +170,20 @@ class ExperimentSpec(BaseModel):
         if self.study is not None and self.study.adapt_at_test is not None and self.domains is None:
             raise ValueError("study.adapt_at_test is for studies that leave centres out: give [domains]")
         return self
+
+    @model_validator(mode="after")
+    def _generator_at_hand(self) -> "ExperimentSpec":
+        if self.augment.kind == "latent-diffusion" and self.generator is None and self.augment.generator is None:
+            raise ValueError(
+                "augment.kind 'latent-diffusion' takes a generator: give augment.generator, the folder of its run, or "
+                "a [generator] table"
+            )
+        return self
+
+    @property
+    def trains_generator(self) -> bool:
+        """Whether a generator is what is trained, and no classifier."""
+        return self.generator is not None and self.augment.kind != "latent-diffusion"
 
 
 def load_experiment(
@@ -198,6 +216,8 @@ def load_experiment(
         spec = override(spec, overrides)
     if spec.model.head != "linear":
         catalog.find("circuits", spec.model.circuit)
+    if spec.generator is not None:
+        catalog.find("circuits", spec.generator.circuit)
     if spec.study is not None:
         from qhybrid.experiments.study_arms import resolve_arms
 

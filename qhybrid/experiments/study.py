@@ -118,7 +118,7 @@ def run_study(
         results = study_results(spec, arms, trained, folder)
         results |= {
             "devices": devices,
-            "augmentation": study_augmentation(trained[study.reference_name], folder, console),
+            "augmentation": study_augmentation(trained[study.reference_name], folder, console, arms=trained),
             "verdict": [*results["verdict"], *device_verdict(devices)],
             "tuning": tuning_results(candidates, tried, arms, study.seeds[0]) if tuning else None,
             "versions": package_versions(),

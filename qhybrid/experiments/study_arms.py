@@ -72,6 +72,8 @@ def resolve_arms(spec: ExperimentSpec) -> list[Arm]:
         changed = override(base, each.settings, where=where)
         if changed.model.head != "linear":
             catalog.find("circuits", changed.model.circuit)
+        if changed.trains_generator:  # the arm has no use for it: a classifier is trained
+            changed = changed.model_copy(update={"generator": None})
         changes = differences([base, changed])
         other = [key for key in changes if (key.startswith("data.") and key not in ARM_DATA) or key in CENTRES]
         if other:

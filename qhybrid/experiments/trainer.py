@@ -63,7 +63,7 @@ def fit(
         n_jobs = spec.epochs * (len(training) + 1)
         said = f"a job for each of {len(training)} steps and one for the validation an epoch: at most {n_jobs} jobs"
         console.print(said, highlight=False, soft_wrap=True)
-    with _quiet_lightning(), _deterministic(on=not gpu):
+    with quiet_lightning(), deterministic(on=not gpu):
         trainer = lightning.Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=spec.devices,
@@ -124,7 +124,7 @@ def _loggers(run: Run) -> list[Any] | bool:
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Silence what Lightning says about hardware and settings that are ours on purpose."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
@@ -148,7 +148,7 @@ def _quiet_lightning() -> Iterator[None]:
 
 
 @contextmanager
-def _deterministic(*, on: bool) -> Iterator[None]:
+def deterministic(*, on: bool) -> Iterator[None]:
     """Make torch choose deterministic algorithms for a while."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(on)

@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from qhybrid import catalog
 from qhybrid.data.audit import audit, drop_leaks
-from qhybrid.data.augment import augment
 from qhybrid.data.centres import centre_counts, load_centres
 from qhybrid.data.dataset import ImageDataset, Split
 from qhybrid.data.sources import load_dataset
@@ -29,7 +28,6 @@ from qhybrid.experiments.model import HybridClassifier, build_classifier, parame
 from qhybrid.experiments.pretraining import Pretrained, check_pretraining, first_weights, pretrain, pretrained_root
 from qhybrid.experiments.ranks import run_ranks, starts_processes, this_rank
 from qhybrid.experiments.runs import ROOT, Features, Run, can_go_on, claim, create_run, how_to_go_on, open_run
-from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.trainer import check_available, fit, is_stop
 from qhybrid.experiments.training_jobs import job_device, jobs_of
@@ -65,6 +63,10 @@ def train(
             f"experiment {spec.name!r} has several arms: `qhybrid study {spec.name}` trains them all; --set study=none "
             "trains it as it is, without them"
         )
+    if spec.trains_generator:
+        from qhybrid.experiments.latent_training import train_generator
+
+        return train_generator(spec, out=out, console=console)
     if this_rank(spec.train) > 0:
         with tempfile.TemporaryDirectory() as folder:
             take_part(Run(Path(folder), spec))
@@ -124,6 +126,10 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
     with claim(run):
         if not can_go_on(run):
             raise InputError(f"run {str(run.path)!r} cannot be resumed: {how_to_go_on(run)}")
+        if run.spec.trains_generator:
+            from qhybrid.experiments.latent_training import resume_generator
+
+            return resume_generator(run, console=console)
         dataset, _ = load_data(run.spec, console)
         if dataset.fingerprint() != run.data["fingerprint"]:
             raise InputError(f"run {str(run.path)!r}: the images of {dataset.name!r} have changed since it began")
@@ -136,11 +142,14 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
 
 def _prepare(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, HybridClassifier, list[str]]:
     """The images, the classifier with its first weights, and what leaks there were."""
+    from qhybrid.experiments.synthetic_images import check_synthetic
+
     check_available(spec.train)
     dataset, leaks = load_data(spec, console)
     if spec.model.weights == "pretrained":
         check_pretraining(spec, dataset, console)
     model = _build(spec, dataset, spec.model.circuit)
+    check_synthetic(spec, dataset)
     _check_noise(spec, model)
     _check_processes(spec, dataset, model)
     if model.head.layer is not None:
@@ -263,10 +272,12 @@ def take_part(run: Run) -> None:
 
 def _fit(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Console) -> None:
     """Train from the start or from the last checkpoint, alone or as one of several processes."""
+    from qhybrid.experiments.synthetic_images import synthetic_images
+
     spec = run.spec.train
     part = {"rank": this_rank(spec), "n_processes": spec.n_processes}
     training = labelled(run.spec, dataset).splits["train"]
-    synthetic = augment(training, run.spec.augment, seed=derive_seed(spec.seed, "augmentation"))
+    synthetic = synthetic_images(run, dataset, training, console)
     transform = training_transforms(run.spec.data.transforms) if run.spec.data.transforms else None
     images = training_images(run.spec, [training, *([synthetic] if synthetic else [])], transform)
     with jobs_of(model, str(run.path.resolve()), console):
