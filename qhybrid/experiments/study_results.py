@@ -9,6 +9,7 @@ import numpy as np
 from qhybrid.data.augment import synthetic_count
 from qhybrid.errors import InputError
 from qhybrid.experiments.comparison import CONFIDENCE
+from qhybrid.experiments.network_cost import flops_of
 from qhybrid.experiments.runs import open_run
 from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.study_arms import BUDGET, Arm, differences, pairs, study_of
@@ -144,7 +145,7 @@ def _statistics(labels: Labels | None, predicted: Predicted) -> dict[str, dict[s
 
 def _described(arm: Arm, trained: Sequence[Trained], folder: Path) -> dict[str, Any]:
     """An arm without its statistics: settings, sizes, images, and what became of each seed."""
-    runs, parameters, images = [], None, None
+    runs, parameters, images, flops = [], None, None, None
     for each in trained:
         row: dict[str, Any] = {"seed": each.seed, "state": each.state, "message": each.message, "run": None}
         if each.path is not None:
@@ -154,11 +155,14 @@ def _described(arm: Arm, trained: Sequence[Trained], folder: Path) -> dict[str, 
                 row |= epochs_of(run) | {"evaluation": each.evaluations["head"], "metrics": _values(each.result())}
                 parameters = run.data["parameters"]
                 images = training_images(run.data["counts"]["train"], arm.spec)
+                if flops is None:
+                    flops = flops_of(run.spec, n_classes=len(run.class_names), circuit=run.circuit)
         runs.append(row)
     return {
         "name": arm.name,
         "changes": arm.changes,
         "parameters": parameters,
+        "flops": flops,
         "training_images": images,
         "augmentation": arm.spec.augment.kind,
         "transforms": arm.spec.data.transforms,

@@ -6,6 +6,7 @@ from qhybrid.report.comparison_report import comparison_section
 from qhybrid.report.figures import confusion_figure, roc_figure, training_figure
 from qhybrid.report.figures_arms import Arm, bars_figure, heat_figure, violin_figure
 from qhybrid.report.flipped_images import images_section
+from qhybrid.report.network_section import network_section
 from qhybrid.report.page import Page, Picture, Section, Statement, Table
 from qhybrid.report.provenance import provenance_section
 from qhybrid.report.run_data import RunData, read_run
@@ -45,6 +46,7 @@ def run_page(run: Run, *, split: str = "test", comparison: str | None = None) ->
         *([comparison_section(data)] if data.conditions else []),
         *images_section(data),
         _training(data),
+        network_section(run),
         _evaluations(data),
         provenance_section(data),
     ]

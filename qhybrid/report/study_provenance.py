@@ -49,8 +49,9 @@ def _sizes(found: dict[str, Any]) -> Table:
             f"{name}: {real} + {images['synthetic'][name]}" for name, real in images["real"].items()
         )  # fmt: skip
         sizes = [f"{parameters[key]:,}" if key in parameters else "" for key in ("head", "total")]
-        rows.append([arm["name"], counts, *sizes])
-    heads = ["arm", "training images, real + synthetic", "parameters of the head", "of all"]
+        flops = "" if arm.get("flops") is None else f"{arm['flops']:,}"
+        rows.append([arm["name"], counts, *sizes, flops])
+    heads = ["arm", "training images, real + synthetic", "parameters of the head", "of all", "operations of an image"]
     return Table("Sizes.", heads, rows, text_columns=2)
 
 
