@@ -87,7 +87,8 @@ def _show(study: "Study") -> None:
     console = options.console()
     for note in [*_notes(results), "", *results["verdict"]]:
         console.print(note, highlight=False, markup=False)
-    for name, path in (("results", study.path / "study.json"), ("runs", study.path / "runs")):
+    trained = "centres" if results.get("centres") else "runs"
+    for name, path in (("results", study.path / "study.json"), (trained, study.path / trained)):
         console.print(f"{name:8} {path}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -78,6 +78,6 @@ def compare(labels: NDArray[np.int64], outcome: Outcome, reference: Outcome, *, 
             confidence=CONFIDENCE,
         ),
         flipped=int((outcome.probabilities.argmax(axis=1) != reference.probabilities.argmax(axis=1)).sum()),
-        largest=float(np.abs(deviations).max()),
-        rms=float(np.sqrt(np.mean(deviations**2))),
+        largest=float(np.abs(deviations).max(initial=0.0)),  # classical heads have no expectation values
+        rms=float(np.sqrt(np.mean(deviations**2))) if deviations.size else 0.0,
     )
