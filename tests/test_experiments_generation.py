@@ -147,7 +147,9 @@ def test_copies_are_drawn_anew_until_they_are_none(run: Run) -> None:
         replace(plain, copy_test=CopyTest(training, 10.0, 0.01)).images(LABELS, seed=1)
     assert run.spec.generator is not None
     watchful = run.spec.generator.model_copy(update={"copy_quantile": 0.01})
-    test = open_generator(replace(run, spec=run.spec.model_copy(update={"generator": watchful})), dataset_of(run)).copy_test
+    test = open_generator(
+        replace(run, spec=run.spec.model_copy(update={"generator": watchful})), dataset_of(run)
+    ).copy_test
     assert test is not None
     assert test.threshold == CopyTest.of(dataset_of(run).splits["train"], 0.01).threshold > 0
 
