@@ -64,7 +64,7 @@ def test_a_linear_classifier_stays_under_three_quarters(default_images):
     assert max(accuracies) < 0.75
 
 
-@pytest.mark.parametrize(("view", "size"), [("patch", 64), ("tree", 224)])
+@pytest.mark.parametrize(("view", "size"), [("patch", 64), ("tree", 224), ("crop", 32)])
 def test_views_and_sizes(view, size):
     assert draw(AngiographySpec(view=view), (0, 1, 0)).shape == (size, size)
     assert draw(AngiographySpec(view=view, size=96), (0, 1, 0)).shape == (96, 96)
@@ -186,3 +186,16 @@ def test_several_at_once_leave_one_whole_file(tmp_path):
     assert len(found) == 4
     assert len(set(found)) == 1
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
+
+
+def test_a_crop_of_a_positive_has_its_stenosed_vessel_and_one_of_a_negative_mostly_none() -> None:
+    spec = AngiographySpec(view="crop")
+
+    def darkest(label: int) -> float:
+        """How much darker the middle is than the whole, in spreads, averaged over crops without a collimator."""
+        images = [draw(spec, (0, label, number)).astype(float) for number in range(40)]
+        open_ones = [image for image in images if (image < 20).mean() < 0.02]
+        assert len(open_ones) > 25
+        return float(np.mean([(np.median(i) - np.percentile(i[8:24, 8:24], 5)) / i.std() for i in open_ones]))
+
+    assert darkest(1) > darkest(0) + 0.5

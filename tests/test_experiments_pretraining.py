@@ -187,6 +187,7 @@ def test_a_folder_of_images_is_enough_and_held_out_ones_in_it_are_told(tmp_path:
     said = console.file.getvalue()
     assert "warning: 1 test image recurs in the images of pretraining" in said
     assert "validation" not in said
+    assert found.description["leaks"] == ["1 test image recurs in the images of pretraining"]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,8 @@ def test_the_command_says_where_the_weights_are_and_what_comes_next(
     (made,) = (tmp_path / "pretrained" / "tiny").iterdir()
     weights = made.relative_to(tmp_path) / "backbone.safetensors"
     assert f"weights  {weights}" in answer.stdout
-    assert f"qhybrid train e.toml --set model.weights={weights}" in answer.stdout
+    settings = f"--set pretrain.crop=0.5 --set pretrain.epochs=1 --set model.weights={weights}"
+    assert f"next     qhybrid train e.toml {settings}" in answer.stdout
     assert read_json(made / "pretraining.json")["seed"] == 3
     answer = qhybrid("pretrain", "e.toml", "--epochs", "1", "--seed", "3", "--set", "pretrain.crop=0.5", "--json")
     assert f'"weights": "{weights}"' in answer.stdout

@@ -46,10 +46,14 @@ def pretrain(
     console = options.console()
     loss = f"loss {described['train_loss']:.4f} after {described['epochs']} epochs, {described['seconds']:.0f} s"
     images = f"{described['n_images']} images of {described['source']}"
+    command = f"qhybrid {'train' if spec.study is None else 'study'} {experiment}{f' --data {data}' if data else ''}"
+    pretraining = {"pretrain.source": source, "pretrain.epochs": epochs}
+    again = [*settings or (), *(f"{key}={value}" for key, value in pretraining.items() if value is not None)]
+    if spec.study is None:
+        again.append(f"model.weights={found.weights}")
     for line in (
         f"{spec.model.backbone}, {described['method']} on {images}: {loss}",
         f"weights  {found.weights}",
-        f"next     qhybrid {'study' if spec.study else 'train'} {experiment} --set model.weights={found.weights}"
-        f"{f' --data {data}' if data else ''}",
+        f"next     {command}{''.join(f' --set {setting}' for setting in again)}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

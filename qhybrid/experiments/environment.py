@@ -13,6 +13,7 @@ PACKAGES = (
     "torch",
     "torchvision",
     "lightning",
+    "lightly",
     "pennylane",
     "pennylane-lightning",
     "pennylane-qiskit",

@@ -53,12 +53,12 @@ class Pretrained:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What `pretraining.json` says: method, source, number of images, epochs, seed, sha256 of the weights."""
+        """What `pretraining.json` says: method, source, images, leaks, epochs, seed, sha256 of the weights."""
         return read_json(self.path / "pretraining.json")
 
     def told(self) -> dict[str, Any]:
         """What a run that starts from it says of it in its `data.json`."""
-        keys = ("method", "source", "n_images", "epochs", "sha256")
+        keys = ("method", "source", "n_images", "epochs", "leaks", "sha256")
         return {"path": str(self.path.resolve())} | {key: self.description[key] for key in keys}
 
 
@@ -80,11 +80,11 @@ def first_weights(run: Run) -> Pretrained | None:
     return None if described is None else Pretrained(Path(described["path"]))
 
 
-def check_pretraining(spec: ExperimentSpec, own: ImageDataset, console: Console) -> ImageDataset:
+def check_pretraining(spec: ExperimentSpec, own: ImageDataset, console: Console) -> tuple[ImageDataset, list[str]]:
     """Look at all that the user can have got wrong.
 
     Returns:
-        The images of the pretraining.
+        As `pretraining_images`.
 
     Raises:
         InputError: lightly is missing, or the images are.
@@ -115,7 +115,7 @@ def pretrain(spec: ExperimentSpec, own: ImageDataset, *, root: Path, console: Co
         Interrupted: By the user; the same call goes on.
     """
     console = console or Console(stderr=True)
-    images = check_pretraining(spec, own, console)
+    images, leaks = check_pretraining(spec, own, console)
     depends_on = _depends_on(spec, images)
     key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:8]
     found = Pretrained(root / key)
@@ -125,7 +125,8 @@ def pretrain(spec: ExperimentSpec, own: ImageDataset, *, root: Path, console: Co
         raise InputError(f"cannot make a folder under {str(root)!r} ({error.strerror})") from None
     with _turn(found.path, console):
         if not found.weights.is_file():
-            _complete(spec, images, found, depends_on, console)
+            noted = {"leaks": leaks, "depends_on": depends_on}
+            _complete(spec, images, found, noted, console)
     return found
 
 
@@ -153,7 +154,7 @@ def _training(spec: ExperimentSpec) -> TrainSpec:
 
 
 def _complete(
-    spec: ExperimentSpec, images: ImageDataset, found: Pretrained, depends_on: dict[str, Any], console: Console
+    spec: ExperimentSpec, images: ImageDataset, found: Pretrained, noted: dict[str, Any], console: Console
 ) -> None:
     """Train from the start or from the last checkpoint, then write the weights."""
     write_text(found.path / "config.toml", experiment_toml(spec.model_copy(update={"study": None})))
@@ -185,7 +186,7 @@ def _complete(
             "seconds": round(float(log["seconds"].sum()), 2),
             "seed": spec.train.seed,
             "sha256": hashlib.sha256(partial_file.read_bytes()).hexdigest(),
-            "depends_on": depends_on,
+            **noted,
         },
     )
     partial_file.replace(found.weights)  # last: where it is, all else is

@@ -17,7 +17,7 @@ from qhybrid.experiments.spec import ExperimentSpec, pretrain_spec
 UNLABELLED = ("unlabelled",)
 
 
-def pretraining_images(spec: ExperimentSpec, own: ImageDataset, console: Console) -> ImageDataset:
+def pretraining_images(spec: ExperimentSpec, own: ImageDataset, console: Console) -> tuple[ImageDataset, list[str]]:
     """Load what `[pretrain]` asks for.
 
     Args:
@@ -26,14 +26,15 @@ def pretraining_images(spec: ExperimentSpec, own: ImageDataset, console: Console
         console: Where is said that held-out images are among those of another source.
 
     Returns:
-        With `supervised` the three splits of the source; with `simclr` its training images alone, without labels.
+        With `supervised` the three splits of the source; with `simclr` its training images alone, without labels. And
+        a sentence for each held-out split of the experiment that shares images with another source.
 
     Raises:
         InputError: They are missing or damaged, or too few.
     """
     chosen = pretrain_spec(spec)
     if chosen.source is None:
-        return _without_labels(own.name, own.splits["train"])
+        return _without_labels(own.name, own.splits["train"]), []
     folder = unlabelled_folder(chosen.source)
     if folder is not None:
         found = _without_labels(
@@ -44,8 +45,10 @@ def pretraining_images(spec: ExperimentSpec, own: ImageDataset, console: Console
         found = load_dataset(spec.data.model_copy(update=source))
         if chosen.method == "simclr":
             found = _without_labels(found.name, found.splits["train"])
-    _warn_of_leaks(found.splits["train"], own, console)
-    return found
+    leaks = _leaks(found.splits["train"], own)
+    for sentence in leaks:
+        console.print(f"[yellow]warning:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    return found, leaks
 
 
 def _without_labels(name: str, split: Split) -> ImageDataset:
@@ -55,13 +58,14 @@ def _without_labels(name: str, split: Split) -> ImageDataset:
     return ImageDataset(name, UNLABELLED, {"train": train})
 
 
-def _warn_of_leaks(pretraining: Split, own: ImageDataset, console: Console) -> None:
-    """Say which held-out images of the experiment the CNN would see, without labels or with others."""
+def _leaks(pretraining: Split, own: ImageDataset) -> list[str]:
+    """Which held-out images of the experiment the CNN would see, without labels or with others."""
     held_out = {name: own.splits[name] for name in ("validation", "test")}
     splits = {"train": replace(pretraining, labels=torch.zeros_like(pretraining.labels)), **held_out}
-    for sentence in audit(ImageDataset(own.name, own.class_names, splits), near=False).leak_sentences():
-        if " in train " in sentence:
-            said = escape(
-                sentence.replace(" in train ", " in the images of pretraining ").replace("train image", "one")
-            )
-            console.print(f"[yellow]warning:[/] {said}", highlight=False, soft_wrap=True)
+    found = audit(ImageDataset(own.name, own.class_names, splits), near=False)
+    counts = {name: found.recurring(name, within="train") for name in held_out}
+    return [
+        f"{count} {name} image{' recurs' if count == 1 else 's recur'} in the images of pretraining"
+        for name, count in counts.items()
+        if count
+    ]

@@ -49,9 +49,10 @@ def pretrain_arm(task: ArmTask) -> str:
     except Exception as error:  # it diverged, no more memory
         return f"{where}: failed ({type(error).__name__}: {' '.join(str(error).split())})"
     described = found.description
+    leaks = "".join(f"; {leak}" for leak in described["leaks"])
     return (
         f"{where}: {described['method']} on {described['n_images']} images, {described['epochs']} epochs, "
-        f"{described['seconds']:.0f} s in {found.path}"
+        f"{described['seconds']:.0f} s in {found.path}{leaks}"
     )
 
 

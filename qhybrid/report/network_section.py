@@ -54,7 +54,7 @@ def _beginning(run: Run) -> list[str]:
         how = "SimCLR, without labels," if made["method"] == "simclr" else "the labels"
         said.append(
             f"Before the training the CNN was pretrained by {how} on {made['n_images']} images of {made['source']}, "
-            f"for {made['epochs']} epochs."
+            f"for {made['epochs']} epochs{''.join(f'; {leak}' for leak in made['leaks'])}."
         )
     share = run.spec.data.label_fraction
     if share < 1:
