@@ -106,6 +106,6 @@ def test_the_commented_examples_of_the_guide_are_valid() -> None:
     spec = catalog.parse(ExperimentSpec, tomllib.loads(example), str(guide))
     arms = next(table for table in tables if "[[study.arms]]" in table)
     for table in tables:
-        goes_on = table.startswith("[study.") and "[study.grid]" not in table
+        goes_on = "[study." in table and "[[study.arms]]" not in table and "[study.grid]" not in table
         catalog.parse(ExperimentSpec, tomllib.loads(arms + table if goes_on else table), str(guide))
     assert (spec.model.angle_spread, spec.train.schedule) == (0.3, "cosine")
