@@ -24,6 +24,10 @@ def test_the_quick_variant_runs_from_end_to_end(
     shown = runner(monkeypatch, capfd, tmp_path)(verb, name, "--quick", "--json", *where)
     assert shown.returncode == 0, shown.stderr
     found = json.loads(shown.stdout)
+    if spec.study is None and spec.trains_generator:
+        assert found["parameters"]["autoencoder"] > 0
+        assert (tmp_path / found["run"] / "model.safetensors").is_file()
+        return
     if spec.study is None:
         assert found["n_samples"] == 12
         assert found["experiment"] == f"{name}-quick"

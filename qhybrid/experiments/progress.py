@@ -107,12 +107,13 @@ class Progress(Callback):  # type: ignore[misc]
         best = " *" if loss < self.best else ""
         self.best = min(self.best, loss)
         said = [
-            f"{split} loss {found[f'{split}_loss']:.4f} accuracy {found[f'{split}_accuracy']:.3f}"
+            f"{split} {measure} {found[f'{split}_{measure}']:.{digits}f}"
             for split in ("train", "validation")
-            if f"{split}_loss" in found
+            for measure, digits in (("loss", 4), ("accuracy", 3))
+            if f"{split}_{measure}" in found
         ]
         self.console.print(
-            f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  {'  '.join(said)}{best}",
+            f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  {' '.join(said)}{best}",
             highlight=False,
             soft_wrap=True,
         )
