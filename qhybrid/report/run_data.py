@@ -226,7 +226,7 @@ def read_run(run: Run, *, split: str = "test", comparison: str | None = None) ->
         each
         for each in results
         if each.get("split") == split and each.get("n_samples") == n and "baseline" not in each
-        and "-adapted-" not in str(each.get("name"))
+        and "-adapted-" not in str(each.get("name")) and "adapted_at_test" not in each
     ]  # fmt: skip
     if not whole:
         raise InputError(
