@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from qhybrid.data.spec import Transform
+
 Place = Literal["bottleneck", "denoiser"]
 PLACES: tuple[Place, ...] = ("bottleneck", "denoiser")
 
@@ -35,6 +37,9 @@ class GeneratorSpec(BaseModel):
     quantum_blocks: int = Field(default=2, ge=1, le=18)
     """Residual blocks of the denoiser that hold a circuit (or the classical branch in its place): first those in the
     middle, then those round them."""
+    transforms: list[Transform] = []
+    """Random variations of the training images whose latents the denoiser learns, in this order (see data.transforms,
+    which a generator does not take); the autoencoder learns the images as they are."""
     kl_weight: float = Field(default=1e-4, ge=0, le=100)
     """Factor on the Kullback-Leibler divergence of the latents from a standard normal, a mean over their values."""
     edge_weight: float = Field(default=1.0, ge=0, le=100)
