@@ -205,6 +205,9 @@ def test_generate_writes_images_and_says_what_they_are(run: Run, command: Comman
     assert "3 images in" in again.stdout
     with Image.open(io.BytesIO((tmp_path / "again" / files[0].name).read_bytes())) as image:
         np.testing.assert_array_equal(np.asarray(image), first)
+    answer = command("train", "latent_diffusion", "--epochs", "3")
+    assert answer.returncode == 2
+    assert "train.epochs is of a classifier" in answer.stderr
     for arguments, message in (
         (["--class", "nothing"], "unknown class 'nothing'"),
         (["--count", "0"], "count = 0"),
