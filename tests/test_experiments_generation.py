@@ -205,6 +205,9 @@ def test_generate_writes_images_and_says_what_they_are(run: Run, command: Comman
     assert "3 images in" in again.stdout
     with Image.open(io.BytesIO((tmp_path / "again" / files[0].name).read_bytes())) as image:
         np.testing.assert_array_equal(np.asarray(image), first)
+    answer = command("train", "latent_diffusion", "--epochs", "3")
+    assert answer.returncode == 2
+    assert "train.epochs is of a classifier" in answer.stderr
     for arguments, message in (
         (["--class", "nothing"], "unknown class 'nothing'"),
         (["--count", "0"], "count = 0"),
@@ -214,3 +217,23 @@ def test_generate_writes_images_and_says_what_they_are(run: Run, command: Comman
         answer = command("generate", str(run.path), *arguments)
         assert answer.returncode == 2
         assert message in answer.stderr
+
+
+def test_a_denoiser_that_learns_varied_images_is_resumed_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tiny_generator(tmp_path, generator__transforms=["affine", "brightness"])
+    plain = tiny_generator(tmp_path, generator__transforms=[])
+    assert whole.training_log()["train_loss"][:2].tolist() == plain.training_log()["train_loss"][:2].tolist()
+    assert whole.training_log()["train_loss"][2] != plain.training_log()["train_loss"][2]
+    original = Progress.on_train_epoch_end
+
+    def stop(self: Progress, trainer: Any, module: Any) -> None:
+        original(self, trainer, module)
+        if type(module).__name__ == "DenoiserModule":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_train_epoch_end", stop)
+        with pytest.raises(Interrupted):
+            train(whole.spec, out=tmp_path / "cut", console=quiet())
+    again = resume(list_runs(tmp_path / "cut")[0].path, console=quiet())
+    assert (again.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()

@@ -47,6 +47,7 @@ def train(
     from qhybrid.errors import InputError
     from qhybrid.experiments import evaluation, training
     from qhybrid.experiments.device_choice import HARDWARE_DEVICE
+    from qhybrid.experiments.generator_spec import check_generator_settings
     from qhybrid.experiments.spec import load_experiment
 
     given = options.overrides(
@@ -77,7 +78,10 @@ def train(
             raise InputError(f"--resume goes on with the settings of the run; it takes no {key}")
         run = training.resume(None if resume == "last" else resume, root=out)
     else:
-        run = training.train(load_experiment(experiment, given, quick=quick), out=out)
+        spec = load_experiment(experiment, given, quick=quick)
+        if spec.trains_generator:
+            check_generator_settings(given, spec.name)
+        run = training.train(spec, out=out)
     if run.spec.trains_generator:
         results.show_generator(run, as_json=as_json)
         return

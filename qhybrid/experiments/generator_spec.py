@@ -1,10 +1,16 @@
 """The `[generator]` table of an experiment: an image autoencoder and a diffusion model of its latents."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from qhybrid.data.spec import Transform
+from qhybrid.errors import InputError
+
 Place = Literal["bottleneck", "denoiser"]
+OF_BOTH = ("train.seed", "train.accelerator", "train.devices", "train.nodes")
+"""Settings of a training that a generator's has as well."""
 PLACES: tuple[Place, ...] = ("bottleneck", "denoiser")
 
 
@@ -35,6 +41,9 @@ class GeneratorSpec(BaseModel):
     quantum_blocks: int = Field(default=2, ge=1, le=18)
     """Residual blocks of the denoiser that hold a circuit (or the classical branch in its place): first those in the
     middle, then those round them."""
+    transforms: list[Transform] = []
+    """Random variations of the training images whose latents the denoiser learns, in this order (see data.transforms,
+    which a generator does not take); the autoencoder learns the images as they are."""
     kl_weight: float = Field(default=1e-4, ge=0, le=100)
     """Factor on the Kullback-Leibler divergence of the latents from a standard normal, a mean over their values."""
     edge_weight: float = Field(default=1.0, ge=0, le=100)
@@ -78,3 +87,20 @@ class GeneratorSpec(BaseModel):
                 "(middle_blocks + 2)"
             )
         return self
+
+
+def check_generator_settings(keys: Iterable[str], name: str) -> None:
+    """Refuse settings of a classifier that are given to the training of a generator, which would ignore them.
+
+    Args:
+        keys: Dotted keys that the user gave.
+        name: Of the experiment.
+
+    Raises:
+        InputError: There is one.
+    """
+    for key in keys:
+        if key.startswith(("model.", "train.")) and key not in OF_BOTH:
+            raise InputError(
+                f"{key} is of a classifier, but experiment {name!r} trains a generator: see its [generator]"
+            )

@@ -8,17 +8,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from qhybrid.data.dataset import Split
-from qhybrid.experiments.batches import Batch, EpochOrder
+from qhybrid.data.spec import Transform
+from qhybrid.data.transforms import training_transforms
+from qhybrid.experiments.batches import Batch, EpochOrder, TrainingImages
 from qhybrid.experiments.latent_diffusion import LatentDiffusion
 
 Take = Callable[[Tensor], Batch]
-"""(B,) indices -> inputs (B, ...) and labels (B,)."""
+"""(B,) keys -> inputs (B, ...) and labels (B,). A key is `epoch * N + index`, as `EpochOrder` gives them."""
 CHUNK = 256
 """Images encoded at once; bounds the memory."""
 
 
 class Rows(Dataset[Batch]):
-    """Rows of a table, whole batches at a time; keys count on from epoch to epoch, as `EpochOrder` gives them."""
+    """Rows of a table, whole batches at a time."""
 
     def __init__(self, take: Take, n_rows: int) -> None:
         self.take = take
@@ -29,13 +31,24 @@ class Rows(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[int]) -> Batch:
         """One whole batch."""
-        return self.take(torch.as_tensor(keys) % self.n_rows)
+        return self.take(torch.as_tensor(keys))
 
 
 def image_rows(split: Split) -> Take:
     """The images of a split as they are: (B, C, S, S) in [0, 1], grey ones with a single channel."""
-    channels = split.images.shape[1]
-    return lambda indices: (split.batch(indices)[:, :channels], split.labels[indices])
+    channels, n = split.images.shape[1], len(split)
+    return lambda keys: (split.batch(keys % n)[:, :channels], split.labels[keys % n])
+
+
+def varied_rows(split: Split, transforms: Sequence[Transform], seed: int) -> Take:
+    """The same, varied at random in every epoch."""
+    images, channels = TrainingImages([split], training_transforms(transforms), seed), split.images.shape[1]
+
+    def take(keys: Tensor) -> Batch:
+        varied, labels = images.__getitems__(keys.tolist())
+        return varied[:, :channels], labels
+
+    return take
 
 
 @torch.no_grad()
@@ -53,7 +66,7 @@ def encoded(model: LatentDiffusion, split: Split) -> Tensor:
 
 def latent_rows(posteriors: Tensor, labels: Tensor) -> Take:
     """What `encoded` has made, with labels."""
-    return lambda indices: (posteriors[indices], labels[indices])
+    return lambda keys: (posteriors[keys % len(labels)], labels[keys % len(labels)])
 
 
 def ordered_loader(take: Take, n_rows: int, *, batch_size: int, seed: int) -> DataLoader[Any]:

@@ -102,7 +102,10 @@ class AutoencoderModule(StageModule):
 
 
 class DenoiserModule(StageModule):
-    """Trains the denoiser on posteriors of latents (B, 2 L, s, s), and keeps a moving average of its weights."""
+    """Trains the denoiser, and keeps a moving average of its weights.
+
+    Batches are posteriors of latents (B, 2 L, s, s), or images where the training images are varied at random.
+    """
 
     def __init__(self, model: LatentDiffusion, spec: GeneratorSpec, seed: int) -> None:
         super().__init__(model, spec, seed)
@@ -120,6 +123,9 @@ class DenoiserModule(StageModule):
 
     def loss(self, batch: Batch) -> Tensor:
         steps = torch.randint(self.spec.timesteps, (len(batch[0]),), generator=(g := self.draws(*self._now())))
+        if self.spec.transforms:
+            with torch.no_grad():
+                batch = (torch.cat(self.generator.autoencoder.encode(batch[0]), dim=1), batch[1])
         return self._loss(self.generator.denoiser, batch, steps, g)
 
     def validation_loss(self, batch: Batch, index: int) -> Tensor:

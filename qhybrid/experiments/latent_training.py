@@ -14,7 +14,14 @@ from qhybrid.data.dataset import ImageDataset, Split
 from qhybrid.errors import InputError, Interrupted
 from qhybrid.experiments.checkpoints import CheckpointFiles, best_and_last, has_stopped, position, read_checkpoint
 from qhybrid.experiments.generator_spec import GeneratorSpec
-from qhybrid.experiments.latent_batches import encoded, image_rows, latent_rows, ordered_loader, plain_loader
+from qhybrid.experiments.latent_batches import (
+    encoded,
+    image_rows,
+    latent_rows,
+    ordered_loader,
+    plain_loader,
+    varied_rows,
+)
 from qhybrid.experiments.latent_diffusion import (
     LatentDiffusion,
     build_generator,
@@ -143,6 +150,8 @@ def finish_generator(run: Run, dataset: ImageDataset, model: LatentDiffusion, co
     model.denoiser.requires_grad_(True)
     denoiser = DenoiserModule(model, spec, seed)
     rows = [(latent_rows(posteriors[name], dataset.splits[name].labels), dataset.splits[name]) for name in posteriors]
+    if spec.transforms:
+        rows[0] = (varied_rows(training, spec.transforms, seed), training)
     _fit_stage(run, denoiser, rows, console)
     model.denoiser.load_state_dict(denoiser.average.module.state_dict())
     save_weights(model, run.path / "model.safetensors")
