@@ -48,7 +48,7 @@ def pretrain(
     images = f"{described['n_images']} images of {described['source']}"
     command = f"qhybrid {'train' if spec.study is None else 'study'} {experiment}{f' --data {data}' if data else ''}"
     pretraining = {"pretrain.source": source, "pretrain.epochs": epochs}
-    again = [*settings or (), *(f"{key}={value}" for key, value in pretraining.items() if value is not None)]
+    again = [*(settings or ()), *(f"{key}={value}" for key, value in pretraining.items() if value is not None)]
     if spec.study is None:
         again.append(f"model.weights={found.weights}")
     for line in (
