@@ -102,8 +102,11 @@ def test_a_file_name_that_cannot_name_a_folder_is_made_to(tmp_path: Path) -> Non
 
 def test_the_commented_example_of_the_guide_is_valid() -> None:
     guide = Path(__file__).parents[1] / "experiments" / "README.md"
-    example, *studies = re.findall(r"```toml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    example, pretraining, *studies = re.findall(r"```toml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
     spec = catalog.parse(ExperimentSpec, tomllib.loads(example), str(guide))
+    pretrained = catalog.parse(ExperimentSpec, tomllib.loads(pretraining), str(guide)).pretrain
+    assert pretrained is not None
+    assert pretrained.angiography.view == "crop"
     arms, grid, *further = studies
     for study in (arms, grid, *(arms + table for table in further)):
         assert catalog.parse(ExperimentSpec, tomllib.loads(study), str(guide)).study is not None
