@@ -3,7 +3,8 @@
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -112,3 +113,29 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: damaged, not readable as NPZ ({reason})") from None
+
+
+@contextmanager
+def locked(folder: Path, held: Callable[[], None]) -> Iterator[None]:
+    """Hold a folder for writing; the operating system lets go of it when the process ends, however it ends.
+
+    What another process left half written there, because it was killed, is removed.
+
+    Args:
+        folder: It exists.
+        held: Called where another process holds it, which is then waited for; it may raise instead.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            held()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_over in folder.glob("**/.*.tmp"):
+            left_over.unlink(missing_ok=True)
+        yield

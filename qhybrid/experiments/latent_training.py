@@ -33,9 +33,9 @@ from qhybrid.experiments.latent_modules import AutoencoderModule, DenoiserModule
 from qhybrid.experiments.model import save_weights
 from qhybrid.experiments.progress import EpochTable, Progress
 from qhybrid.experiments.run_folder import Run
-from qhybrid.experiments.runs import claim, create_run, how_to_go_on
+from qhybrid.experiments.runs import claim, create_run, how_to_go_on, is_stop, state_kept
 from qhybrid.experiments.spec import ExperimentSpec
-from qhybrid.experiments.trainer import check_available, deterministic, is_stop, quiet_lightning
+from qhybrid.experiments.trainer import check_available, deterministic, quiet_lightning
 from qhybrid.experiments.training import load_data
 from qhybrid.storage import write_json, write_text
 
@@ -223,13 +223,11 @@ def _fit_stage(run: Run, module: StageModule, rows: list[tuple[Any, Split]], con
 
 @contextmanager
 def _state_kept(run: Run) -> Iterator[None]:
-    """Mark a run that ends early as failed, with the reason; a killed one stays `running`."""
-    run.set_state("running")
+    """As `state_kept`, and say how to go on."""
     try:
-        yield
+        with state_kept(run):
+            yield
     except BaseException as error:
-        stopped = is_stop(error)
-        run.set_state("failed", "interrupted" if stopped else f"{type(error).__name__}: {error}")
-        if stopped:
+        if is_stop(error):
             raise Interrupted(f"interrupted; {how_to_go_on(run)}") from None
         raise

@@ -7,8 +7,6 @@ A folder `<root>/<hash>/` holds `config.toml`, `environment.json`, `metrics.csv`
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +27,12 @@ from qhybrid.experiments.environment import describe_environment
 from qhybrid.experiments.model import build_classifier
 from qhybrid.experiments.pretraining_images import pretraining_images
 from qhybrid.experiments.run_folder import Run
+from qhybrid.experiments.runs import is_stop
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec, TrainSpec, experiment_toml, pretrain_spec
-from qhybrid.experiments.trainer import check_available, fit, is_stop
+from qhybrid.experiments.trainer import check_available, fit
 from qhybrid.experiments.training_module import Diverged, TrainingModule
-from qhybrid.storage import read_json, write_json, write_text
+from qhybrid.storage import locked, read_json, write_json, write_text
 
 FORMAT = 1
 """Of what is computed; another one pretrains anew."""
@@ -123,7 +122,12 @@ def pretrain(spec: ExperimentSpec, own: ImageDataset, *, root: Path, console: Co
         found.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make a folder under {str(root)!r} ({error.strerror})") from None
-    with _turn(found.path, console):
+
+    def wait() -> None:
+        said = f"another process is at {found.path}: waiting for it"
+        console.print(escape(said), highlight=False, soft_wrap=True)
+
+    with locked(found.path, wait):
         if not found.weights.is_file():
             noted = {"leaks": leaks, "depends_on": depends_on}
             _complete(spec, images, found, noted, console)
@@ -236,23 +240,3 @@ def _supervised(run: Run, images: ImageDataset, console: Console) -> torch.nn.Mo
         raise Diverged(str(error).replace("training", "pretraining").replace("train.", "pretrain.")) from None
     module.load_state_dict(read_checkpoint(run.best_checkpoint)["state_dict"])
     return classifier.cnn
-
-
-@contextmanager
-def _turn(folder: Path, console: Console) -> Iterator[None]:
-    """Hold a folder; wait while another process does, which ends with that process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            said = f"another process is at {folder}: waiting for it"
-            console.print(escape(said), highlight=False, soft_wrap=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        for left_over in folder.glob("**/.*.tmp"):  # from a process that was killed while it wrote
-            left_over.unlink(missing_ok=True)
-        yield

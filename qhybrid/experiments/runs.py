@@ -11,9 +11,11 @@ from qhybrid.errors import InputError, QHybridError, did_you_mean
 from qhybrid.experiments.environment import describe_environment
 from qhybrid.experiments.run_folder import Features, Run, State
 from qhybrid.experiments.spec import ExperimentSpec, experiment_toml
-from qhybrid.storage import write_json, write_text
+from qhybrid.storage import locked, write_json, write_text
 
-__all__ = ["Features", "Run", "State", "claim", "create_run", "how_to_go_on", "list_runs", "open_run"]
+__all__ = [
+    "Features", "Run", "State", "claim", "create_run", "how_to_go_on", "is_stop", "list_runs", "open_run", "state_kept",
+]  # fmt: skip
 
 ROOT = Path("runs")
 
@@ -102,19 +104,30 @@ def claim(run: Run) -> Iterator[None]:
     Raises:
         InputError: Another process holds it.
     """
+
+    def refuse() -> None:
+        raise InputError(f"run {str(run.path)!r} is being trained by another process")
+
+    with locked(run.path, refuse):
+        yield
+
+
+@contextmanager
+def state_kept(run: Run) -> Iterator[None]:
+    """Mark a run that ends early as failed, with the reason; a killed one stays `running`."""
+    run.set_state("running")
     try:
-        import fcntl
-    except ImportError:  # Windows
         yield
-        return
-    with (run.path / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"run {str(run.path)!r} is being trained by another process") from None
-        for left_over in run.path.glob("**/.*.tmp"):  # from a process that was killed while it wrote
-            left_over.unlink(missing_ok=True)
-        yield
+    except BaseException as error:
+        run.set_state("failed", "interrupted" if is_stop(error) else f"{type(error).__name__}: {error}")
+        raise
+
+
+def is_stop(error: BaseException | None) -> bool:
+    """Whether the user ended it: Lightning turns Ctrl-C into SystemExit, torch while it writes into a RuntimeError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        error = error.__context__
+    return error is not None
 
 
 def _newest(root: Path, *, incomplete: bool) -> Run:

@@ -8,8 +8,6 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import can_go_on, claim, create_run, list_runs, open_run
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import ExperimentSpec, TrainSpec
-from qhybrid.storage import write_json
+from qhybrid.storage import locked, write_json
 
 FOLDER_VARIABLE = "QHYBRID_CACHE"
 """Environment variable that moves the cache."""
@@ -127,7 +125,12 @@ def generator_run(spec: ExperimentSpec, dataset: ImageDataset, console: Console)
     wanted = generator_experiment(spec)
     folder = cache_folder() / generator_key(wanted, dataset)
     folder.mkdir(parents=True, exist_ok=True)
-    with _waited_for(folder / ".lock"):
+
+    def wait() -> None:
+        said = f"another process trains the generator in {folder}: waiting for it"
+        console.print(escape(said), highlight=False, soft_wrap=True)
+
+    with locked(folder, wait):
         kept = [run for run in list_runs(folder) if run.state == "complete" or can_go_on(run)]
         run = next((run for run in kept if run.state == "complete"), kept[-1] if kept else None)
         if run is not None and run.state == "complete":
@@ -172,16 +175,3 @@ def _given(spec: ExperimentSpec) -> Run:
             f"{variant(settings_of(run.spec))}"
         )
     return run
-
-
-@contextmanager
-def _waited_for(path: Path) -> Iterator[None]:
-    """Hold a lock, once another process has let go of it; the operating system does so for one that was killed."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -156,10 +156,3 @@ def deterministic(*, on: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-
-
-def is_stop(error: BaseException | None) -> bool:
-    """Whether the user ended it: Lightning turns Ctrl-C into SystemExit, torch while it writes into a RuntimeError."""
-    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
-        error = error.__context__
-    return error is not None

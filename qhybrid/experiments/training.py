@@ -27,9 +27,20 @@ from qhybrid.experiments.label_fraction import labelled
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
 from qhybrid.experiments.pretraining import Pretrained, check_pretraining, first_weights, pretrain, pretrained_root
 from qhybrid.experiments.ranks import run_ranks, starts_processes, this_rank
-from qhybrid.experiments.runs import ROOT, Features, Run, can_go_on, claim, create_run, how_to_go_on, open_run
+from qhybrid.experiments.runs import (
+    ROOT,
+    Features,
+    Run,
+    can_go_on,
+    claim,
+    create_run,
+    how_to_go_on,
+    is_stop,
+    open_run,
+    state_kept,
+)  # fmt: skip
 from qhybrid.experiments.spec import ExperimentSpec
-from qhybrid.experiments.trainer import check_available, fit, is_stop
+from qhybrid.experiments.trainer import check_available, fit
 from qhybrid.experiments.training_jobs import job_device, jobs_of
 from qhybrid.experiments.training_module import Diverged
 from qhybrid.storage import write_json, write_text
@@ -328,15 +339,13 @@ def backbone_features(model: HybridClassifier, split: Split, *, batch_size: int 
 
 @contextmanager
 def _state_kept(run: Run, model: HybridClassifier) -> Iterator[None]:
-    """Mark a run that ends early as failed, with the reason; a killed one stays `running`."""
-    run.set_state("running")
+    """As `state_kept`, and say how to go on."""
     sends_jobs = job_device(model) is not None
     try:
-        yield
+        with state_kept(run):
+            yield
     except BaseException as error:
-        stopped = is_stop(error)
-        run.set_state("failed", "interrupted" if stopped else f"{type(error).__name__}: {error}")
-        if stopped:
+        if is_stop(error):
             what = "interrupted; jobs that were sent stay" if sends_jobs else "interrupted"
             raise Interrupted(f"{what}; {how_to_go_on(run)}") from None
         if sends_jobs and isinstance(error, QHybridError) and not isinstance(error, InputError | Diverged):
