@@ -58,8 +58,8 @@ def augment_sheet(dataset: ImageDataset, spec: AugmentSpec, path: Path, *, seed:
     Raises:
         InputError: There is no augmentor, or the file cannot be written.
     """
-    if spec.kind == "none":
-        raise InputError("augment.kind is 'none': there is nothing to show; allowed: diffusion, geometric")
+    if spec.kind not in ("diffusion", "geometric"):
+        raise InputError(f"augment.kind is {spec.kind!r}: there is nothing to show; allowed: diffusion, geometric")
     split = dataset.splits["train"]
     counts = split.class_counts(len(dataset.class_names))
     smallest = min((count, label) for label, count in enumerate(counts) if count)[1]
