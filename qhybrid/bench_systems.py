@@ -15,13 +15,17 @@ from torch import nn
 from torch.nn import functional
 
 from qhybrid.errors import InputError
+from qhybrid.experiments.batches import Batch
+from qhybrid.experiments.latent_diffusion import build_generator
+from qhybrid.experiments.latent_modules import AutoencoderModule, DenoiserModule, StageModule
+from qhybrid.experiments.latent_training import settings_of
 from qhybrid.experiments.model import build_classifier
 from qhybrid.experiments.spec import ExperimentSpec, ModelSpec, load_experiment, override
 from qhybrid.experiments.study_arms import resolve_arms
 
 N_CLASSES = 2
 DEVICE = "qhybrid.statevector"
-SYSTEMS = ("hqcnn", "lqer", "dressed")
+SYSTEMS = ("hqcnn", "lqer", "dressed", "ssl_pqc", "domains", "latent_diffusion")
 
 Step = Callable[[], None]
 
@@ -32,7 +36,7 @@ class SystemTiming:
 
     experiment: str
     part: str
-    """What is trained: `classifier`, or an arm of a study."""
+    """What is trained: `classifier`, an arm of a study, or a part of a generator."""
     quantum: list[float] = field(default_factory=list)
     twin: list[float] = field(default_factory=list)
 
@@ -99,7 +103,9 @@ def run_system_bench(names: Sequence[str], *, repeats: int = 15) -> SystemBenchm
 def _contenders(name: str) -> list[tuple[SystemTiming, Step, Step]]:
     """Each network of an experiment that is trained, with and without its quantum blocks."""
     spec = override(load_experiment(name), {"device.name": DEVICE})
-    networks = {"classifier": spec.model} if spec.study is None else _arms(spec)
+    if spec.trains_generator and spec.study is None:
+        return _generator_contenders(name, spec)
+    networks = _arms(spec) if spec.study else {"classifier": spec.model.model_copy(update={"weights": "none"})}
     found = []
     for part, model in networks.items():
         if not model.has_circuit:
@@ -113,12 +119,42 @@ def _contenders(name: str) -> list[tuple[SystemTiming, Step, Step]]:
 
 
 def _arms(spec: ExperimentSpec) -> dict[str, ModelSpec]:
-    """The networks that differ between the arms of a study, by the name of the first arm that has it."""
+    """The networks that differ between the arms of a study, by the name of the first arm that has it.
+
+    First weights change nothing about the time of a step, and are random here.
+    """
     found: dict[str, ModelSpec] = {}
     for arm in resolve_arms(spec):
-        if arm.spec.model not in found.values():
-            found[arm.name] = arm.spec.model
+        model = arm.spec.model.model_copy(update={"weights": "none"})
+        if model not in found.values():
+            found[arm.name] = model
     return found
+
+
+def _generator_contenders(name: str, spec: ExperimentSpec) -> list[tuple[SystemTiming, Step, Step]]:
+    """The autoencoder and the denoiser, each with circuits wherever they can be."""
+    quantum, twin = (_generator_steps(override(spec, {"generator.quantum": each})) for each in (True, False))
+    return [(SystemTiming(name, part), quantum[part], twin[part]) for part in quantum]
+
+
+def _generator_steps(spec: ExperimentSpec) -> dict[str, Step]:
+    settings, size = settings_of(spec), spec.data.image_size
+    model = build_generator(
+        settings, channels=1, image_size=size, n_classes=N_CLASSES, circuit=settings.circuit, device=spec.device
+    )
+    images = torch.rand(settings.batch_size, 1, size, size, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(settings.batch_size) % N_CLASSES
+    with torch.no_grad():
+        latents = torch.cat(model.autoencoder.encode(images), dim=1)
+    parts: dict[str, tuple[StageModule, Batch]] = {
+        "autoencoder": (AutoencoderModule(model, settings, seed=0), (images, labels)),
+        "denoiser": (DenoiserModule(model, settings, seed=0), (latents, labels)),
+    }
+    return {name: _stage_step(*part, spec.train.learning_rate) for name, part in parts.items()}
+
+
+def _stage_step(module: StageModule, batch: Batch, learning_rate: float) -> Step:
+    return _step(module.stage(), lambda: module.loss(batch), learning_rate)
 
 
 def _classifier_step(spec: ExperimentSpec) -> Step:
