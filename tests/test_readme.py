@@ -104,7 +104,7 @@ def test_every_command_of_the_readme_runs(
     on_machine = ("--backend" in words and words[1] != "emulator") or words[1] == "jobs"
     if words[1] == "submit":
         words += ["--yes"]
-    elif "train" in words or words[1] == "study":
+    elif "train" in words or words[1] in ("study", "pretrain"):
         words += ["--quick"]
     elif words[1:3] == ["data", "preview"]:
         words += FEW

@@ -18,6 +18,7 @@ def pretrain(
     epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
     settings: options.Settings = None,
+    quick: options.Quick = False,
     out: Annotated[Path, typer.Option(help="Folder of all pretrained CNNs.")] = Path("pretrained"),
     as_json: options.Json = False,
 ) -> None:
@@ -35,7 +36,7 @@ def pretrain(
     given = options.overrides(
         settings, data__source=data, pretrain__source=source, pretrain__epochs=epochs, train__seed=seed
     )
-    spec = load_experiment(experiment, given)
+    spec = load_experiment(experiment, given, quick=quick)
     told = Console(stderr=True)
     dataset, _ = load_data(spec, told)
     found = pretrained(spec, dataset, root=out / spec.name, console=told)
@@ -46,7 +47,8 @@ def pretrain(
     console = options.console()
     loss = f"loss {described['train_loss']:.4f} after {described['epochs']} epochs, {described['seconds']:.0f} s"
     images = f"{described['n_images']} images of {described['source']}"
-    command = f"qhybrid {'train' if spec.study is None else 'study'} {experiment}{f' --data {data}' if data else ''}"
+    verb = "train" if spec.study is None else "study"
+    command = f"qhybrid {verb} {experiment}{' --quick' if quick else ''}{f' --data {data}' if data else ''}"
     pretraining = {"pretrain.source": source, "pretrain.epochs": epochs}
     again = [*(settings or ()), *(f"{key}={value}" for key, value in pretraining.items() if value is not None)]
     if spec.study is None:
