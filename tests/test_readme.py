@@ -66,6 +66,15 @@ def account(workplace: Path) -> Iterator[dict[str, str]]:
         yield own
 
 
+def trained_by(words: list[str]) -> dict[str, str]:
+    """Each word that stands for the folder of a run -> the experiment whose run it is."""
+    run = {"predict": "stenosis", "generate": "latent_diffusion"}.get(words[1], "quickstart")
+    if "--generator" in words:
+        run = "pneumonia"
+    found = {"RUN": run, "GENERATOR": "latent_diffusion"}
+    return {word: experiment for word, experiment in found.items() if word in words}
+
+
 def needs_shared_data(command: str) -> bool:
     return "pneumoniamnist" in command or "stenosis" in command
 
@@ -98,9 +107,8 @@ def test_every_command_of_the_readme_runs(
         planned = subprocess.run(["make", "-n", words[1]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert {"demo": "qhybrid train --device lightning.qubit", "test": "-m pytest"}[words[1]] in planned
         return
-    if "RUN" in words:
-        experiment = "stenosis-quick" if words[1] == "predict" else "quickstart-quick"
-        words[words.index("RUN")] = str(sorted((workplace / "runs" / experiment).iterdir())[-1])
+    for word, experiment in trained_by(words).items():
+        words[words.index(word)] = str(sorted((workplace / "runs" / f"{experiment}-quick").iterdir())[-1])
     on_machine = ("--backend" in words and words[1] != "emulator") or words[1] == "jobs"
     if words[1] == "submit":
         words += ["--yes"]
@@ -110,6 +118,12 @@ def test_every_command_of_the_readme_runs(
         words += FEW
     elif words[1] == "compare":
         words += ["--repeats", "2", "--layout-seeds", "2", "--executor", "serial"]
+    elif words[1] == "generate":
+        words += ["--count", "2", "--steps", "2"]
+    elif words[1:3] == ["data", "quality"]:
+        words += ["--draws", "2", "--limit", "4"]
+    elif words[1:3] == ["bench", "--experiments"]:
+        words[3:] = ["hqcnn", "--repeats", "1"]
     elif words[1] == "bench":
         words += ["--circuits", "angle_4q", "--repeats", "1"]
         words += ["--evaluation-size", "4", "--batch-size", "1"] if "--noise" in words else []
