@@ -43,7 +43,8 @@ class GeneratorSpec(BaseModel):
     middle, then those round them."""
     transforms: list[Transform] = []
     """Random variations of the training images whose latents the denoiser learns, in this order (see data.transforms,
-    which a generator does not take); the autoencoder learns the images as they are."""
+    which a generator does not take); the autoencoder learns the images as they are. What a transform leaves black at the
+    border is learnt as well: `affine` gave frames."""
     kl_weight: float = Field(default=1e-4, ge=0, le=100)
     """Factor on the Kullback-Leibler divergence of the latents from a standard normal, a mean over their values."""
     edge_weight: float = Field(default=1.0, ge=0, le=100)
@@ -54,7 +55,7 @@ class GeneratorSpec(BaseModel):
     """As diffusers' DDPMScheduler calls them; `squaredcos_cap_v2` is the cosine schedule."""
     prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
     """What the denoiser predicts: the noise, or the velocity."""
-    sampling_steps: PositiveInt = 50
+    sampling_steps: PositiveInt = 100
     """Steps that a sample takes, spread over the schedule; at most T."""
     autoencoder_epochs: PositiveInt = 6
     """Passes of the autoencoder over the training images."""
