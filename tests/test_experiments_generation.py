@@ -22,7 +22,8 @@ from qhybrid.experiments.nearest_images import CopyTest
 from qhybrid.experiments.progress import Progress
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import list_runs, open_run
-from qhybrid.experiments.training import load_data, resume, train
+from qhybrid.experiments.training import resume, train
+from qhybrid.experiments.training_data import load_data
 from qhybrid.storage import read_json
 
 

@@ -24,7 +24,8 @@ from qhybrid.experiments.spec import ExperimentSpec, load_experiment, override
 from qhybrid.experiments.study import run_study
 from qhybrid.experiments.study_arms import resolve_arms
 from qhybrid.experiments.synthetic_images import GENERATOR_FILE, cache_folder, generator_key, synthetic_images
-from qhybrid.experiments.training import load_data, train
+from qhybrid.experiments.training import train
+from qhybrid.experiments.training_data import load_data
 from qhybrid.storage import read_json
 
 

@@ -31,7 +31,7 @@ def pretrain(
 
     from qhybrid.experiments.pretraining import pretrain as pretrained
     from qhybrid.experiments.spec import load_experiment
-    from qhybrid.experiments.training import load_data
+    from qhybrid.experiments.training_data import load_data
 
     given = options.overrides(
         settings, data__source=data, pretrain__source=source, pretrain__epochs=epochs, train__seed=seed

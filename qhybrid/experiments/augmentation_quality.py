@@ -32,7 +32,7 @@ from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.study_runs import Trained
 from qhybrid.experiments.study_spec import slug
 from qhybrid.experiments.synthetic_images import GENERATOR_FILE
-from qhybrid.experiments.training import load_data
+from qhybrid.experiments.training_data import load_data
 from qhybrid.storage import read_json
 
 KINDS: tuple[str, ...] = ("none", "geometric", "diffusion")

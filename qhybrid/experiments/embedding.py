@@ -12,7 +12,8 @@ from qhybrid.experiments.model import build_classifier
 from qhybrid.experiments.pretraining import Pretrained
 from qhybrid.experiments.run_folder import Features, Run
 from qhybrid.experiments.spec import DeviceChoice
-from qhybrid.experiments.training import backbone_features, load_data
+from qhybrid.experiments.training import backbone_features
+from qhybrid.experiments.training_data import load_data
 from qhybrid.storage import read_arrays, write_arrays
 
 MOST = 1000

@@ -43,8 +43,8 @@ class GeneratorSpec(BaseModel):
     middle, then those round them."""
     transforms: list[Transform] = []
     """Random variations of the training images whose latents the denoiser learns, in this order (see data.transforms,
-    which a generator does not take); the autoencoder learns the images as they are. What a transform leaves black at the
-    border is learnt as well: `affine` gave frames."""
+    which a generator does not take); the autoencoder learns the images as they are. What a transform leaves black at
+    the border is learnt as well: `affine` gave frames."""
     kl_weight: float = Field(default=1e-4, ge=0, le=100)
     """Factor on the Kullback-Leibler divergence of the latents from a standard normal, a mean over their values."""
     edge_weight: float = Field(default=1.0, ge=0, le=100)

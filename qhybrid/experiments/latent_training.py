@@ -36,7 +36,7 @@ from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.runs import claim, create_run, how_to_go_on, is_stop, state_kept
 from qhybrid.experiments.spec import ExperimentSpec
 from qhybrid.experiments.trainer import check_available, deterministic, quiet_lightning
-from qhybrid.experiments.training import load_data
+from qhybrid.experiments.training_data import load_data
 from qhybrid.storage import write_json, write_text
 
 

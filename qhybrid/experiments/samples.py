@@ -16,7 +16,7 @@ from qhybrid.experiments.generation import open_generator
 from qhybrid.experiments.latent_diffusion import quantum_layers
 from qhybrid.experiments.run_folder import Run
 from qhybrid.experiments.study_spec import slug
-from qhybrid.experiments.training import load_data
+from qhybrid.experiments.training_data import load_data
 from qhybrid.storage import write_bytes, write_json
 
 SHEET = "samples.png"

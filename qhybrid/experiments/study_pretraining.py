@@ -13,7 +13,7 @@ from qhybrid.experiments.executors import Executor
 from qhybrid.experiments.pretraining import pretrain
 from qhybrid.experiments.spec import pretrain_spec
 from qhybrid.experiments.study_runs import ArmTask
-from qhybrid.experiments.training import load_data
+from qhybrid.experiments.training_data import load_data
 
 
 def pretrain_first(tasks: Sequence[ArmTask], executor: Executor, console: Console) -> None:

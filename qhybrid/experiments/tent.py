@@ -17,7 +17,7 @@ from qhybrid.experiments.run_folder import Features, Run
 from qhybrid.experiments.seeding import derive_seed
 from qhybrid.experiments.spec import DeviceChoice
 from qhybrid.experiments.split_predictions import REFERENCE_DEVICE
-from qhybrid.experiments.training import load_data
+from qhybrid.experiments.training_data import load_data
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.markup import escape
 
 from qhybrid import catalog
-from qhybrid.data.audit import audit, drop_leaks
-from qhybrid.data.centres import centre_counts, load_centres
+from qhybrid.data.centres import centre_counts
 from qhybrid.data.dataset import ImageDataset, Split
-from qhybrid.data.sources import load_dataset
 from qhybrid.data.transforms import training_transforms
 from qhybrid.errors import InputError, Interrupted, QHybridError
 from qhybrid.experiments.batches import split_loader, training_loader
@@ -24,6 +21,7 @@ from qhybrid.experiments.checkpoints import read_checkpoint
 from qhybrid.experiments.device_choice import warn_of_lost_signal
 from qhybrid.experiments.domain_training import training_images, training_module
 from qhybrid.experiments.label_fraction import labelled
+from qhybrid.experiments.latent_training import resume_generator, train_generator
 from qhybrid.experiments.model import HybridClassifier, build_classifier, parameter_counts, save_weights
 from qhybrid.experiments.pretraining import Pretrained, check_pretraining, first_weights, pretrain, pretrained_root
 from qhybrid.experiments.ranks import run_ranks, starts_processes, this_rank
@@ -40,7 +38,9 @@ from qhybrid.experiments.runs import (
     state_kept,
 )  # fmt: skip
 from qhybrid.experiments.spec import ExperimentSpec
+from qhybrid.experiments.synthetic_images import check_synthetic, synthetic_images
 from qhybrid.experiments.trainer import check_available, fit
+from qhybrid.experiments.training_data import load_data
 from qhybrid.experiments.training_jobs import job_device, jobs_of
 from qhybrid.experiments.training_module import Diverged
 from qhybrid.storage import write_json, write_text
@@ -75,8 +75,6 @@ def train(
             "trains it as it is, without them"
         )
     if spec.trains_generator:
-        from qhybrid.experiments.latent_training import train_generator
-
         return train_generator(spec, out=out, console=console)
     if this_rank(spec.train) > 0:
         with tempfile.TemporaryDirectory() as folder:
@@ -138,8 +136,6 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
         if not can_go_on(run):
             raise InputError(f"run {str(run.path)!r} cannot be resumed: {how_to_go_on(run)}")
         if run.spec.trains_generator:
-            from qhybrid.experiments.latent_training import resume_generator
-
             return resume_generator(run, console=console)
         dataset, _ = load_data(run.spec, console)
         if dataset.fingerprint() != run.data["fingerprint"]:
@@ -153,8 +149,6 @@ def resume(path: Path | str | None = None, *, root: Path = ROOT, console: Consol
 
 def _prepare(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, HybridClassifier, list[str]]:
     """The images, the classifier with its first weights, and what leaks there were."""
-    from qhybrid.experiments.synthetic_images import check_synthetic
-
     check_available(spec.train)
     dataset, leaks = load_data(spec, console)
     if spec.model.weights == "pretrained":
@@ -166,31 +160,6 @@ def _prepare(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, Hybr
     if model.head.layer is not None:
         warn_of_lost_signal(model.head.layer, console)
     return dataset, model, leaks
-
-
-def load_data(spec: ExperimentSpec, console: Console) -> tuple[ImageDataset, list[str]]:
-    """Load the images of an experiment, audit them, and drop leaks if asked to.
-
-    Returns:
-        The images, and a sentence for each kind of leak, dropped or not.
-    """
-    dataset = load_dataset(spec.data) if spec.domains is None else load_centres(spec.data, spec.domains)
-    report = audit(dataset, near=False)
-    leaks = report.leak_sentences()
-    for sentence in leaks:
-        console.print(f"[yellow]warning:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
-    if leaks and spec.data.drop_leaks:
-        before = len(dataset.splits["train"])
-        dataset = drop_leaks(dataset, report)
-        dropped = before - len(dataset.splits["train"])
-        console.print(
-            f"dropped {dropped} training images that recur in validation or test", highlight=False, soft_wrap=True
-        )
-    elif leaks:
-        console.print(
-            "scores may be too good; --drop-leaks removes the training copies", highlight=False, soft_wrap=True
-        )
-    return dataset, leaks
 
 
 def _build(
@@ -283,8 +252,6 @@ def take_part(run: Run) -> None:
 
 def _fit(run: Run, dataset: ImageDataset, model: HybridClassifier, console: Console) -> None:
     """Train from the start or from the last checkpoint, alone or as one of several processes."""
-    from qhybrid.experiments.synthetic_images import synthetic_images
-
     spec = run.spec.train
     part = {"rank": this_rank(spec), "n_processes": spec.n_processes}
     training = labelled(run.spec, dataset).splits["train"]
