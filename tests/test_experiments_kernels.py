@@ -158,7 +158,7 @@ def test_the_positive_part_is_the_nearest_one_and_keeps_what_is_positive(n: int,
     gram = root @ root.T + disturbance + disturbance.T
     found = PositiveGram.of(gram)
     levels = np.linalg.eigvalsh(gram)
-    assert np.linalg.eigvalsh(found.values).min() > -1e-9 * levels.max()
+    assert np.linalg.eigvalsh(found.values).min() > -1e-9 * np.abs(levels).max()
     np.testing.assert_allclose(found.rows(gram), found.values, atol=1e-9 * np.abs(gram).max())
     distance = np.linalg.norm(found.values - gram)
     assert distance == pytest.approx(np.sqrt((np.minimum(levels, 0) ** 2).sum()), abs=1e-6)  # Higham (1988)
