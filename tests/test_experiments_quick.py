@@ -12,9 +12,13 @@ from qhybrid.experiments.spec import experiment_toml, load_experiment
 from qhybrid.experiments.study_arms import differences
 
 NAMES = list(catalog.entries("experiments"))
+SLOW = ("pneumonia_heads", "sda_qec_ablation", "sda_qec_table1", "stenosis_heads")
+"""Many arms or large networks. Two of them are in the README as well, whose test runs them with --quick."""
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
+)
 def test_the_quick_variant_runs_from_end_to_end(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,7 +112,9 @@ def test_every_command_of_the_readme_runs(
     on_machine = ("--backend" in words and words[1] != "emulator") or words[1] == "jobs"
     if words[1] == "submit":
         words += ["--yes"]
-    elif "train" in words or words[1] in ("study", "pretrain"):
+    elif words[1] == "study":
+        words += ["--quick", "--executor", "serial"]
+    elif "train" in words or words[1] == "pretrain":
         words += ["--quick"]
     elif words[1:3] == ["data", "preview"]:
         words += FEW
@@ -133,7 +135,7 @@ def test_every_command_of_the_readme_runs(
             monkeypatch.setenv(name, value)
     shown = (
         in_a_process(words, workplace)
-        if words[1] in ("train", "study", "emulator", "bench", "doctor") or on_machine
+        if words[1] in ("train", "emulator", "bench", "doctor") or on_machine
         else runner(monkeypatch, capfd, workplace)(*words[1:])
     )
     assert shown.returncode == 0, shown.stderr
