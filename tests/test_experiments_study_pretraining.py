@@ -58,7 +58,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_arms_share_the_pretraining_of_their_seed_and_are_tested_in_pairs(spec: Any, tmp_path: Path) -> None:
     console = quiet()
-    done = run_study(spec, out=tmp_path / "studies", executor=Executor("processes", 2), console=console)
+    done = run_study(spec, out=tmp_path / "studies", executor=Executor("serial"), console=console)
     made = sorted((tmp_path / "pretrained" / "tiny").iterdir())
     assert [len(list(each.glob("backbone.safetensors"))) for each in made] == [1, 1]
     assert {read_json(each / "pretraining.json")["seed"] for each in made} == {0, 1}

@@ -29,6 +29,9 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
+ELSEWHERE = ("quickstudy", "hqcnn", "lqer", "dressed", "ssl_pqc", "domains", "augmentation")
+"""Studies whose --quick runs in test_experiments_quick.py, on other images."""
+LONG = ("qhybrid doctor --device qhybrid.density --noise ibm_brisbane", "qhybrid estimate --noise ibm_torino")
 FEW = ["--set", "data.angiography.train=[12,8]"] + [
     part for split in ("validation", "test") for part in ("--set", f"data.angiography.{split}=[4,4]")
 ]
@@ -90,7 +93,14 @@ def in_a_process(words: list[str], workplace: Path) -> Answer:
     return Answer(shown.returncode, shown.stdout, shown.stderr)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def is_slow(command: str) -> bool:
+    words = shlex.split(command)
+    return command in LONG or (words[1] == "study" and words[2] in ELSEWHERE)
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(each, marks=pytest.mark.slow) if is_slow(each) else each for each in COMMANDS]
+)
 def test_every_command_of_the_readme_runs(
     command: str,
     workplace: Path,
@@ -135,7 +145,7 @@ def test_every_command_of_the_readme_runs(
             monkeypatch.setenv(name, value)
     shown = (
         in_a_process(words, workplace)
-        if words[1] in ("train", "emulator", "bench", "doctor") or on_machine
+        if words[1] in ("emulator", "bench", "doctor") or on_machine
         else runner(monkeypatch, capfd, workplace)(*words[1:])
     )
     assert shown.returncode == 0, shown.stderr
