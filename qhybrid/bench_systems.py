@@ -146,9 +146,10 @@ def _generator_steps(spec: ExperimentSpec) -> dict[str, Step]:
     labels = torch.arange(settings.batch_size) % N_CLASSES
     with torch.no_grad():
         latents = torch.cat(model.autoencoder.encode(images), dim=1)
+    varied = images if settings.transforms else latents  # what the denoiser's batches are: see DenoiserModule
     parts: dict[str, tuple[StageModule, Batch]] = {
         "autoencoder": (AutoencoderModule(model, settings, seed=0), (images, labels)),
-        "denoiser": (DenoiserModule(model, settings, seed=0), (latents, labels)),
+        "denoiser": (DenoiserModule(model, settings, seed=0), (varied, labels)),
     }
     return {name: _stage_step(*part, spec.train.learning_rate) for name, part in parts.items()}
 

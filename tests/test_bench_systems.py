@@ -25,6 +25,15 @@ def test_each_network_with_a_circuit_is_timed_beside_its_twin(
     assert "a training step on qhybrid.statevector, median of 1 rounds" in shown
 
 
+@pytest.mark.parametrize("transforms", [[], ["flip"]])
+def test_both_networks_of_a_generator_are_timed_whatever_the_denoiser_is_given(
+    tmp_path: Path, transforms: list[str]
+) -> None:
+    path = tmp_path / "generator.toml"
+    path.write_text(f"[data]\nimage_size = 32\n[generator]\nbatch_size = 4\ntransforms = {json.dumps(transforms)}\n")
+    assert [each.part for each in run_system_bench([str(path)], repeats=1).timings] == ["autoencoder", "denoiser"]
+
+
 def test_what_cannot_be_timed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="repeats 0 must be at least 1"):
         run_system_bench(["hqcnn"], repeats=0)
