@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid.data.centres_spec import centre_of
+from qhybrid.experiments.centre_tests import compare_centres, said_of_centres
 from qhybrid.experiments.comparison import CONFIDENCE
 from qhybrid.experiments.grid import Cell
 from qhybrid.experiments.pooled_predictions import Part, adapted_name, evaluated, pool, pooled_samples
@@ -36,7 +37,7 @@ def pooled_results(
     """Put together what `study.json` of the whole holds, but for what it was obtained with.
 
     It has the keys of an ordinary study, and `centres`: the metrics of each arm at each centre; `mean_of_centres`:
-    their means; `parts`: where the studies of the centres are.
+    their means; `mean_of_centres_auc`: tests of these; `parts`: where the studies of the centres are.
 
     Args:
         spec: The experiment with `[study]` and `[domains]`.
@@ -71,7 +72,10 @@ def pooled_results(
         compared.append({"arm": pair.arm, "against": pair.against, "changed": sorted(changed), "seeds": seeds, **tests})
     correct(compared)
     devices = _devices(spec, arms, parts, adapted, cells, labels, predicted, asked)
-    centres = _centres(spec, labels, ids, predicted)
+    assert spec.domains is not None
+    centre_of_each = np.array([centre_of(name, spec.domains.names) for name in ids.tolist()])
+    centres = _centres(centre_of_each, labels, predicted)
+    within = compare_centres(labels, centre_of_each, predicted, compared)
     first = parts[0].results
     return {
         **{key: first[key] for key in ("margin", "settings_that_differ", "budget", "unequal_budget")},
@@ -89,13 +93,15 @@ def pooled_results(
         "comparisons": compared,
         "centres": centres,
         "mean_of_centres": mean_of_centres(centres),
+        "mean_of_centres_auc": within,
         "parts": {part.name: part.path.relative_to(folder).as_posix() for part in parts},
         "devices": devices,
         "augmentation": None,
         "tuning": None,
         "verdict": [
             *verdict(described, compared, study, n_samples=len(labels)),
-            *_said_of_centres(parts),
+            *_said_of_parts(parts),
+            *(said_of_centres(within) if len(parts) > 1 else ()),
             *device_verdict(devices),
         ],
     }
@@ -200,12 +206,8 @@ def _devices(
     return found
 
 
-def _centres(
-    spec: ExperimentSpec, labels: Labels, ids: NDArray[np.str_], predicted: Mapping[str, Predicted]
-) -> list[dict[str, Any]]:
+def _centres(of: NDArray[np.str_], labels: Labels, predicted: Mapping[str, Predicted]) -> list[dict[str, Any]]:
     """The metrics of each arm on the test images of each centre."""
-    assert spec.domains is not None
-    of = np.array([centre_of(name, spec.domains.names) for name in ids.tolist()])
     found = []
     for centre in dict.fromkeys(of.tolist()):
         rows = of == centre
@@ -225,11 +227,11 @@ def _data(parts: Sequence[Part]) -> dict[str, Any]:
     return {key: first[key] for key in ("source", "class_names", "leaks_dropped")} | {"leaks": leaks}
 
 
-def _said_of_centres(parts: Sequence[Part]) -> list[str]:
+def _said_of_parts(parts: Sequence[Part]) -> list[str]:
     if len(parts) == 1:
         return [f"All of this is of one part, {parts[0].name!r}."]
     return [
         f"Each test image was predicted once by an arm and seed, by that of its {len(parts)} networks that has seen no "
-        "image of its centre; an AUC over all images ranks scores of these networks together, so the mean of the "
-        "centres' own AUCs stands beside it."
+        "image of its centre; an AUC over all images ranks scores of these networks together, the mean of the centres' "
+        "own AUCs does not: a difference in the first alone may be one of scale."
     ]
