@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Answer, runner
+from test_experiments_quick import SLOW as NOT_ELSEWHERE
 
 from qhybrid.cli import app
 from qhybrid.emulator.running import running_emulator
@@ -29,8 +30,6 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-ELSEWHERE = ("quickstudy", "hqcnn", "lqer", "dressed", "ssl_pqc", "domains", "augmentation")
-"""Studies whose --quick runs in test_experiments_quick.py, on other images."""
 LONG = ("qhybrid doctor --device qhybrid.density --noise ibm_brisbane", "qhybrid estimate --noise ibm_torino")
 FEW = ["--set", "data.angiography.train=[12,8]"] + [
     part for split in ("validation", "test") for part in ("--set", f"data.angiography.{split}=[4,4]")
@@ -94,8 +93,9 @@ def in_a_process(words: list[str], workplace: Path) -> Answer:
 
 
 def is_slow(command: str) -> bool:
+    """Long ones, and studies whose --quick test_experiments_quick.py runs anyway, on other images."""
     words = shlex.split(command)
-    return command in LONG or (words[1] == "study" and words[2] in ELSEWHERE)
+    return command in LONG or (words[1] == "study" and words[2] not in NOT_ELSEWHERE)
 
 
 @pytest.mark.parametrize(
