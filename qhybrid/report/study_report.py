@@ -10,31 +10,16 @@ from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS
 from qhybrid.experiments.evaluation_table import METRIC_NAMES
 from qhybrid.experiments.study import Study
 from qhybrid.report.augmentation_section import augmentation_section
-from qhybrid.report.figures_arms import (
-    Arm,
-    bars_figure,
-    heat_figure,
-    improvement_figure,
-    radar_figure,
-    radar_floor,
-    space_figure,
-    violin_figure,
-)
-from qhybrid.report.figures_study import confusions_figure, rocs_figure
+from qhybrid.report.figures_arms import Arm
 from qhybrid.report.page import Kind, Page, Picture, Section, Statement, Table
 from qhybrid.report.study_devices_section import devices_section, forest_picture
 from qhybrid.report.study_provenance import study_provenance
-from qhybrid.report.words import FEW, p_value, signed_interval, with_interval
-from qhybrid.statistics import bootstrap_distributions, confusion_matrix, seeds_and_samples
+from qhybrid.report.study_scores import Predicted, scores_section
+from qhybrid.report.words import FEW, p_value, signed_interval
+from qhybrid.statistics import bootstrap_distributions, seeds_and_samples
 from qhybrid.storage import read_arrays
 
 TESTED = ("accuracy", "auc")
-MAIN = ("accuracy", "recall", "specificity", "f1_macro", "auc")
-"""Metrics of the first table; the others open on demand."""
-MOST_LINES = 7
-"""Arms in one figure with a colour each."""
-Predicted = dict[str, NDArray[np.float64]]
-"""Arm -> probabilities of each seed, (S, N, C)."""
 
 
 def study_page(study: Study) -> Page:
@@ -57,7 +42,7 @@ def study_page(study: Study) -> Page:
         ],
         cautions=_cautions(found),
         sections=[
-            *([_scores(found, arms, drawn, labels, predicted)] if drawn and labels is not None else []),
+            *([scores_section(found, arms, drawn, labels, predicted)] if drawn and labels is not None else []),
             *([_differences(found)] if found["comparisons"] else []),
             *devices_section(found),
             *augmentation_section(found),
@@ -162,76 +147,6 @@ def _cautions(found: dict[str, Any]) -> list[str]:
         )
     )
     return words
-
-
-def _scores(
-    found: dict[str, Any], described: Sequence[dict[str, Any]], arms: list[Arm],
-    labels: NDArray[np.int64], predicted: Predicted,
-) -> Section:  # fmt: skip
-    caption = (
-        f"Mean over seeds [95 %, other seeds and other images], n = {found['n_samples']}; limits beyond 0, 1 are cut"
-    )
-    names = [name for name in METRIC_NAMES if all(name in arm.values for arm in arms)]
-    main = [name for name in MAIN if name in names]
-    table = Table(
-        f"{caption}.",
-        ["arm", "seeds", *[METRIC_NAMES[name] for name in main]],
-        [
-            [arm.name, str(each["n_seeds"]), *[with_interval(arm.values[name], arm.intervals[name]) for name in main]]
-            for arm, each in zip(arms, described, strict=True)
-        ],
-    )
-    whole = Table(
-        f"All metrics. {caption}; ±: standard deviation over seeds.",
-        ["arm", *[METRIC_NAMES[name] for name in names]],
-        [
-            [
-                arm.name,
-                *[
-                    with_interval(arm.values[name], arm.intervals[name])
-                    + ("" if each["metrics"][name]["std"] is None else f" ± {each['metrics'][name]['std']:.3f}")
-                    for name in names
-                ],
-            ]
-            for arm, each in zip(arms, described, strict=True)
-        ],
-    )
-    said = "; ".join(f"{arm.name}: accuracy {arm.values['accuracy']:.3f}, AUC {arm.values['auc']:.3f}" for arm in arms)
-    classes = found["data"]["class_names"]
-    confusions = {
-        name: np.mean([confusion_matrix(labels, each) for each in seeds], axis=0) for name, seeds in predicted.items()
-    }
-    counts = Table(
-        "Mean counts over seeds, true class to predicted class.",
-        ["arm", *[f"{true} → {said_to_be}" for true in classes for said_to_be in classes]],
-        [[name, *[f"{count:.1f}" for count in matrix.flat]] for name, matrix in confusions.items()],
-    )
-    few = arms[:MOST_LINES]
-    shown = {name: predicted[name] for name in list(predicted)[:MOST_LINES]}
-    pictures = [
-        Picture("confusion", "Confusion matrices (Fig. 1)", "Rows are true classes; counts are means over the seeds, "
-                "percentages are of the row.", said, confusions_figure(confusions, classes), [counts], wide=True),
-        Picture("roc", "ROC curves (Fig. 2)", "Mean over the seeds; the band is the range of the seeds, of a single "
-                "seed the 95 % bootstrap band.", said, rocs_figure(labels, shown), [table]),
-        Picture("space", "Accuracy, AUC and F1 (Fig. 2)", "Right and up is better, a larger marker is a better F1 "
-                "(macro). Lines are 95 % intervals.", said, space_figure(few), [table]),
-        Picture("radar", "All metrics (Fig. 2)", f"The centre is {radar_floor(few):.2f}. "
-                "Further out is better; small gaps are no differences: see the tests.",
-                said, radar_figure(few), [whole]),
-        Picture("improvement", "Relative improvement (Fig. 3)", "Per cent above the worst arm, metric by metric, "
-                "without regard to chance.", said, improvement_figure(arms), [table]),
-        Picture("heat-map", "Arms and metrics (Fig. 4)", "The darker, the better.", said, heat_figure(arms), [whole],
-                wide=True),
-        Picture("bars", "Metrics with intervals (Fig. 5)", "Lines are 95 % intervals over seeds and images; the "
-                "axis need not begin at zero.", said, bars_figure(few), [whole], wide=True),
-    ]  # fmt: skip
-    if any(arm.draws for arm in few):
-        pictures.append(
-            Picture("violins", "What the bootstrap says (Fig. 6)", "Each shape is the distribution over redrawn seeds "
-                    "and test sets; the dot is the mean, the line holds 95 %.", said, violin_figure(few), [table],
-                    wide=True)
-        )  # fmt: skip
-    return Section("scores", "Scores", tables=[table], pictures=pictures, folded=[whole])
 
 
 def _differences(found: dict[str, Any]) -> Section:
