@@ -162,22 +162,6 @@ def test_every_job_but_the_last_is_full_the_first_with_the_readout_in_it(
         assert index == len(lengths) - 1 or taken + (length + 1) * shots > limit
 
 
-@pytest.mark.parametrize("mode", ["batch", "session"])
-def test_batches_and_sessions_are_opened_once_and_again_where_they_have_ended(
-    emulator: RunningEmulator, circuit: Circuit, mode: str
-) -> None:
-    device = RuntimeDevice(backend="ibm_fez", mode=mode, layout_seeds=2, timeout=8.0)
-    program = device.prepare(circuit)
-    for ended in (False, False, True):
-        if ended:
-            device.client.close(device.client.backend("ibm_fez"), mode, str(device.ledger.find()[0].session_id))
-        device.run(program, angles(circuit, 1), shots=10)
-    third, second, first = (row.session_id for row in device.ledger.find())
-    assert first == second != third
-    assert None not in (first, third)
-    device.close()
-
-
 COLLECT = """
 import json, sys
 from qhybrid.devices.jobs import Ledger

@@ -34,7 +34,7 @@ from qhybrid.devices.runtime_program import (
     digest_of,
     runtime_program,
 )
-from qhybrid.errors import InputError, QHybridError
+from qhybrid.errors import InputError
 
 __all__ = ["Job", "RuntimeDevice"]
 
@@ -238,13 +238,11 @@ class RuntimeDevice(MachineDevice):
         if job is None:
             job = self._written(program, angles, shots, readout, run=run, purpose=purpose, request=request or {})
         for row in job.rows:
-            if row.state in ("prepared", "submitting"):
-                try:
-                    sent = send(self.ledger, self.client, row.tag)
-                except QHybridError:
-                    self._session_id = None  # it may have been closed
-                    raise
-                self._session_id = sent.session_id or self._session_id
+            try:
+                if row.state in ("prepared", "submitting"):
+                    send(self.ledger, self.client, row.tag)
+            finally:  # interrupted or taken up, too: until `close` ends it, a session is billed
+                self._session_id = self.ledger.by_tag(row.tag).session_id or self._session_id
         return job
 
     def earlier(self, program: Program, angles: Tensor, *, shots: int | None, run: str, purpose: str) -> Job | None:

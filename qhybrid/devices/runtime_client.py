@@ -161,23 +161,31 @@ class Client:
         with self._call("send the job"):
             self._open()
             where: Any = backend
+            session_id = session_id if self._takes_jobs(session_id) else None
+            opens = mode != "job" and session_id is None
             if mode != "job":
-                kind = Batch if mode == "batch" else Session
-                session_id = session_id if self._takes_jobs(session_id) else None
-                where = kind(backend, create_new=session_id is None)
+                where = (Batch if mode == "batch" else Session)(backend, create_new=opens)
                 if session_id is not None:
                     where._session_id = session_id
                 session_id = where.session_id
             environment = {**options.get("environment", {}), "job_tags": list(tags)}
             settings = {**options, "environment": environment}
-            if primitive == "estimator":
-                job = EstimatorV2(where, options={**settings, "default_shots": shots}).run(pubs)
-            else:
-                job = SamplerV2(where, options=settings).run(pubs)
+            try:
+                if primitive == "estimator":
+                    job = EstimatorV2(where, options={**settings, "default_shots": shots}).run(pubs)
+                else:
+                    job = SamplerV2(where, options=settings).run(pubs)
+            except BaseException:
+                if opens:  # nobody would know of it, and it is billed
+                    with contextlib.suppress(Exception):
+                        where.close()
+                raise
             return job.job_id(), session_id
 
     def close(self, backend: Any, mode: str, session_id: str) -> None:
-        """Close a session or batch: its jobs go on to their end, new ones are refused."""
+        """Close a session or batch: its jobs go on to their end, new ones are refused. One that has ended is left."""
+        if not self._takes_jobs(session_id):
+            return
         with self._call("close the session"):
             where = (Batch if mode == "batch" else Session)(backend, create_new=False)
             where._session_id = session_id
