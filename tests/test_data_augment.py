@@ -136,6 +136,11 @@ def test_every_small_class_is_filled():
     assert synthetic.class_counts() == (0, 11, 0, 9)
 
 
+def test_above_one_every_class_gets_samples():
+    synthetic = augment(make_split((20, 20, 15)), AugmentSpec(rho=1.5), seed=0)
+    assert synthetic.class_counts() == (10, 10, 15)
+
+
 @pytest.mark.parametrize(("counts", "values"), [((28, 10), {"kind": "none"}), ((10, 10), {}), ((28, 10), {"rho": 0.1})])
 def test_nothing_to_make_is_none(counts, values):
     assert augment(make_split(counts), AugmentSpec(**values), seed=0) is None

@@ -56,7 +56,7 @@ def test_wrong_data_table_is_one_line_with_key_and_nearest_match(values, words):
     ("values", "words"),
     [
         ({"kind": "difusion"}, ["'kind'", "difusion", "'diffusion'"]),
-        ({"rho": 1.4}, ["'rho'", "1.4"]),
+        ({"rho": -0.4}, ["'rho'", "-0.4"]),
         ({"beta_start": 0.5}, ["beta_start 0.5 must not exceed beta_end 0.02"]),
         ({"brightness": [1.1, 0.9]}, ["'brightness'", "[low, high]"]),
     ],

@@ -1,5 +1,6 @@
 """What a study says: statistics of arms, the verdict, what the shipped studies hold."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,9 @@ def test_the_verdict_is_told_whichever_way_it_falls() -> None:
     assert "'b' is better than 'a' by" in said[0]
     assert "no arm differs from 'a' in accuracy or AUC at the 5 % level (1 comparison, corrected by Holm)" in said[1]
     assert "Shown to differ by less than 0.02 in AUC: 'b' against 'a'" in said[1]
+    room = re.search(r"Parity within 0\.02 in accuracy .* differences from (\S+) to (\S+)\.", said[1])
+    assert room is not None
+    assert float(room[1]) < -0.02 < 0.02 < float(room[2].rstrip("."))
     assert "'a' is better than 'b' by" in said[2]
     assert all("4 seeds say little about other trainings" in each for each in said)
 

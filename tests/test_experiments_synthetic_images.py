@@ -1,5 +1,6 @@
 """A generator as augmentation: trained first, found again, waited for; its images in a training, a table, a study."""
 
+import io
 import multiprocessing
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import runner
+from rich.console import Console
 from tiny_generator import TINY, quiet, tiny_generator
 from tiny_study import tiny
 
@@ -96,6 +98,19 @@ def test_samples_are_of_the_class_that_lacks_images(images: Path, tmp_path: Path
     even = spec.augment.model_copy(update={"rho": 0.0})
     nothing = Run(tmp_path / "none", spec.model_copy(update={"augment": even}))
     assert synthetic_images(nothing, dataset, dataset.splits["train"], quiet()) is None
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "latent-diffusion", "none"])
+def test_an_augmentation_that_makes_no_image_says_so(images: Path, tmp_path: Path, kind: str) -> None:
+    spec = classifier(images, augment__kind=kind, augment__rho=0.2)
+    dataset, _ = load_data(spec, quiet())
+    said = io.StringIO()
+    made = synthetic_images(Run(tmp_path / "run", spec), dataset, dataset.splits["train"], Console(file=said))
+    assert made is None
+    expected = (
+        f"warning: augment.kind = '{kind}' makes no image: every class has at least 0.2 (augment.rho) of the largest"
+    )
+    assert expected in said.getvalue() or (kind == "none" and not said.getvalue())
 
 
 def test_a_generator_is_named_by_all_that_it_is_made_from(images: Path) -> None:

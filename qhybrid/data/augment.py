@@ -99,8 +99,9 @@ def transform_geometrically(images: Tensor, degrees: Tensor, flips: Tensor, brig
 def augment(split: Split, spec: AugmentSpec, *, seed: int) -> Split | None:
     """Make the samples that the smaller classes of a training split lack.
 
-    Every class below rho times the largest is filled up to it. Each sample has a source drawn from its class with
-    replacement, and its own step or turn, brightness and noise; equal seeds give equal samples.
+    Every class below rho times the largest is filled up to it; where rho is above 1, the largest is, too. Each sample
+    has a source drawn from its class with replacement, and its own step or turn, brightness and noise; equal seeds give
+    equal samples.
 
     Args:
         split: The training split; nothing else may ever be given here.

@@ -139,8 +139,9 @@ class AugmentSpec(BaseModel):
     first, or found where it was trained before."""
     quantum: bool | None = None
     """Whether that generator has circuits: true everywhere, false nowhere; None: as `[generator]` says."""
-    rho: float = Field(default=0.7, ge=0, le=1)
-    """Every class is filled up to this share of the largest: M = max(0, ceil(rho N_maj) - N_min)."""
+    rho: float = Field(default=0.7, ge=0, le=100)
+    """Every class is filled up to this multiple of the largest: M = max(0, ceil(rho N_maj) - N_min). Above 1 every
+    class gets synthetic samples, where all are equally large, too."""
     steps: int = Field(default=5, ge=1, le=1000)
     """T, the length of the noise schedule."""
     beta_start: float = Field(default=1e-4, gt=0, lt=1)

@@ -126,7 +126,9 @@ def _not_different(tests: Sequence[Test], metric: str, margin: float) -> list[st
     if names["non-inferior"]:
         said.append(f"Shown to lose less than {margin:g} in {WORDS[metric]}: {'; '.join(names['non-inferior'])}.")
     if names["undecided"]:
-        limits = [limit for _, _, test in tests if test["verdict"] == "undecided" for limit in test["interval"]]
+        open_ = [test for _, _, test in tests if test["verdict"] == "undecided"]
+        # The cautious test of equality may be wider: the bootstrap of equal predictions has no width at all.
+        limits = [limit for test in open_ for limit in (*test["interval"], *test["claims"]["equivalent"]["interval"])]
         said.append(
             f"Parity within {margin:g} in {WORDS[metric]} is not shown for {_of(len(names['undecided']), len(tests))}: "
             f"the data leave room for differences from {min(limits):+.3f} to {max(limits):+.3f}."

@@ -43,18 +43,24 @@ def synthetic_images(run: Run, dataset: ImageDataset, training: Split, console: 
         run: The training; gets `generator.json` where a generator makes them.
         dataset: Its images.
         training: Those of them that are trained with; a generator sees no others, and the validation split.
-        console: Where is said that a generator is trained.
+        console: Where is said that a generator is trained, or that nothing is to be made.
 
     Returns:
         As `augment`; None where there is nothing to make.
     """
     spec, seed = run.spec.augment, derive_seed(run.spec.train.seed, "augmentation")
-    if spec.kind != KIND:
-        return augment(training, spec, seed=seed)
     counts = training.class_counts(len(dataset.class_names))
     made = [synthetic_count(max(counts), count, spec.rho) if count else 0 for count in counts]
-    if not any(made):
+    if spec.kind == "none" or not any(made):
+        if spec.kind != "none":
+            console.print(
+                f"[yellow]warning:[/] augment.kind = '{spec.kind}' makes no image: every class has at least "
+                f"{spec.rho:g} (augment.rho) of the largest; above 1 every class gets some",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
         return None
+    if spec.kind != KIND:
+        return augment(training, spec, seed=seed)
     shown = replace(dataset, splits={**dataset.splits, "train": training})
     trained = generator_run(run.spec, shown, console)
     generator = open_generator(trained, shown)
