@@ -114,7 +114,14 @@ def test_the_same_again_trains_and_adapts_nothing_and_says_the_same(
 
 def test_the_whole_and_its_parts_have_reports(done: tuple[Study, ExperimentSpec, Path]) -> None:
     study = done[0]
-    assert "whole, adapted at test" in str(study_page(open_study(study.path)))
+    whole = study_page(open_study(study.path))
+    scores, differences = next(each for each in whole.sections if each.title == "Centres").tables
+    auc = study.results["centres"][2]["arms"]["whole"]["auc"]["mean"]
+    assert scores.rows[0][0] == "whole"
+    assert scores.rows[0][3].endswith(f" / {auc:.3f}")
+    assert [row[0].split(" against ") for row in differences.rows] == [
+        ["mlp, plain", "whole"], ["whole, adapted at test", "whole"], ["mlp, plain, adapted at test", "mlp, plain"],
+    ]  # fmt: skip
     part = study.path / study.results["parts"]["without-B"]
     assert study_page(open_study(part)).title == "without-B: report of a study"
 
@@ -130,6 +137,7 @@ def test_the_command_prints_the_centres(
     assert answer.returncode == 0, answer.stderr
     assert re.search(r"A \(4\)\s+B \(4\)\s+C \(4\)\s+mean of centres", answer.stdout)
     assert re.search(r"^centres\s", answer.stdout, re.MULTILINE)
+    assert "differences of the mean of the centres' AUCs" in answer.stdout
     answer = run("data", "preview", "--centres", "tiny.toml", "--out", "sheet.png")
     assert answer.returncode == 0, answer.stderr
     assert (tmp_path / "sheet.png").stat().st_size > 1000

@@ -106,6 +106,12 @@ def _show_centres(results: dict[str, Any]) -> None:
         ["arm", *(f"{each['name']} ({each['n_samples']})" for each in centres), "mean of centres"],
         [[name, *(both(each["arms"][name]) for each in centres), both(means[name])] for name in means],
     )
+    if tests := results.get("mean_of_centres_auc"):
+        options.print_table(
+            "differences of the mean of the centres' AUCs, paired by seed and sample [95 %]; p corrected by Holm",
+            ["arm", "against", "AUC", "p"],
+            [[each["arm"], each["against"], *_difference(each)] for each in tests],
+        )
 
 
 def _pairs(compared: Sequence[dict[str, Any]]) -> list[list[object]]:
@@ -135,8 +141,12 @@ def _mean(metric: dict[str, Any]) -> str:
 
 
 def _test(test: dict[str, Any]) -> list[str]:
+    return [*_difference(test), test["verdict"]]
+
+
+def _difference(test: dict[str, Any]) -> list[str]:
     limits = ", ".join(_short(limit, sign="+") for limit in test["interval"])
-    return [f"{_short(test['difference'], sign='+')} [{limits}]", f"{test['p_holm']:.2g}", test["verdict"]]
+    return [f"{_short(test['difference'], sign='+')} [{limits}]", f"{test['p_holm']:.2g}"]
 
 
 def _notes(results: dict[str, Any]) -> list[str]:

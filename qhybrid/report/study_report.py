@@ -10,6 +10,7 @@ from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS
 from qhybrid.experiments.evaluation_table import METRIC_NAMES
 from qhybrid.experiments.study import Study
 from qhybrid.report.augmentation_section import augmentation_section
+from qhybrid.report.centres_section import centres_section
 from qhybrid.report.figures_arms import Arm
 from qhybrid.report.page import Kind, Page, Picture, Section, Statement, Table
 from qhybrid.report.study_devices_section import devices_section, forest_picture
@@ -43,6 +44,7 @@ def study_page(study: Study) -> Page:
         cautions=_cautions(found),
         sections=[
             *([scores_section(found, arms, drawn, labels, predicted)] if drawn and labels is not None else []),
+            *centres_section(found),
             *([_differences(found)] if found["comparisons"] else []),
             *devices_section(found),
             *augmentation_section(found),
