@@ -30,7 +30,7 @@ def test_the_rival_simulates_the_same_noise() -> None:
 
 def test_bench_reports_ratios_per_row() -> None:
     result = run_noisy_bench(
-        ["angle_4q"], ["qhybrid.density"], "ibm_torino", shots=100, evaluation_rows=4, gradient_rows=1, repeats=1
+        ["angle_4q"], ["qhybrid.density"], "ibm_torino", shots=100, evaluation_rows=2, gradient_rows=1, repeats=1
     )
     ours, rival = result.to_dict()["timings"]
     assert (ours["layer"], rival["layer"]) == ("qhybrid.density", RIVAL)

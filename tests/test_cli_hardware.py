@@ -155,10 +155,8 @@ def until(reached: Callable[[], Any]) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize(
-    "state",
-    ["queued", *(pytest.param(s, marks=pytest.mark.slow) for s in ("prepared", "submitting", "running", "done"))],
-)
+@pytest.mark.slow  # test_devices_runtime_kills.py kills the same processes without the command line
+@pytest.mark.parametrize("state", ["prepared", "submitting", "queued", "running", "done"])
 def test_submit_is_killed_the_server_restarted_and_another_process_collects(
     qhybrid: Command, run: Run, emulator: RunningEmulator, state: str
 ) -> None:

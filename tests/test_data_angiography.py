@@ -43,11 +43,11 @@ def test_images_use_the_range_of_grey_values(default_images):
 
 
 def test_an_image_depends_on_its_seed_and_number_only(default_images):
-    fewer = generate(AngiographySpec(train=(5, 2), test=(1, 1)))
+    fewer = generate(AngiographySpec(train=(5, 2), validation=(1, 1), test=(1, 1)))
     assert np.array_equal(fewer["train"][0][:5], default_images["train"][0][:5])
     assert np.array_equal(fewer["train"][0][5:], default_images["train"][0][280:282])
     assert np.array_equal(fewer["test"][0][1], default_images["test"][0][60])
-    other = generate(AngiographySpec(train=(1, 1), seed=1))
+    other = generate(AngiographySpec(train=(1, 1), validation=(1, 1), test=(1, 1), seed=1))
     assert not np.array_equal(other["train"][0][0], fewer["train"][0][0])
 
 

@@ -103,6 +103,7 @@ def test_nothing_to_show_and_nowhere_to_write_are_errors(dataset, tmp_path):
         contact_sheet(dataset, tmp_path / "file" / "a.png")
 
 
+@pytest.mark.slow
 def test_preview_never_imports_pyplot():
     code = (
         "import sys, torch; from pathlib import Path; from qhybrid.data import preview;"

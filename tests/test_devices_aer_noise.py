@@ -41,9 +41,9 @@ def check_against_full_model(machine: str, circuit: Circuit, batch: int) -> None
 @pytest.mark.parametrize(
     ("machine", "circuit"),
     [
-        ("ibm_brisbane", "angle_4q"),
-        ("ibm_torino", "rotated"),
-        pytest.param("ibm_fez", "rotated", marks=pytest.mark.slow),  # Aer takes 15 s to build its noise model
+        ("ibm_brisbane", "rotated"),
+        pytest.param("ibm_torino", "rotated", marks=pytest.mark.slow),  # Aer takes 10 to 15 s to build its noise model
+        pytest.param("ibm_fez", "rotated", marks=pytest.mark.slow),
     ],
 )
 def test_values_are_those_of_the_full_uncut_noise_model(machine: str, circuit: str) -> None:
@@ -57,7 +57,7 @@ def test_values_are_those_of_the_full_uncut_noise_model_on_every_small_circuit(m
     check_against_full_model(machine, load_circuit(circuit), batch=2)
 
 
-@pytest.mark.parametrize("machine", ["ibm_brisbane", "ibm_torino"])
+@pytest.mark.parametrize("machine", ["ibm_brisbane", pytest.param("ibm_torino", marks=pytest.mark.slow)])
 def test_every_two_qubit_gate_has_its_calibrated_error(machine: str) -> None:
     opened = device(machine)
     program = opened.prepare(load_circuit("angle_4q"))
