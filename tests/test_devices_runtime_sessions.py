@@ -1,6 +1,7 @@
 """Sessions and batches of `qiskit.remote`: opened once and closed whatever happens; while open, they are billed."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from qhybrid.devices import runtime, runtime_jobs
 from qhybrid.devices.base import Program
 from qhybrid.devices.runtime import RuntimeDevice
 from qhybrid.devices.runtime_errors import Unreachable
+from qhybrid.emulator.faults import Faults
 from qhybrid.emulator.running import RunningEmulator
 from qhybrid.errors import QHybridError
 from qhybrid.storage import read_json
@@ -20,11 +22,21 @@ from qhybrid.storage import read_json
 MODES = pytest.mark.parametrize("mode", ["batch", "session"])
 
 
-@pytest.fixture
-def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
-    in_haste(monkeypatch, tmp_path / "data")
-    with emulated(backends=["ibm_fez"], seed=7, plan="premium", state=tmp_path / "emulator") as running:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
+    state = tmp_path_factory.mktemp("emulator")
+    with emulated(backends=["ibm_fez"], seed=7, plan="premium", state=state) as running:
         yield running
+
+
+@pytest.fixture
+def emulator(shared: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
+    """Without the sessions of other tests."""
+    in_haste(monkeypatch, tmp_path / "data")
+    yield shared
+    shared.set_faults(**asdict(Faults()))
+    for path in (shared.state / "sessions").glob("*.json"):
+        path.unlink()
 
 
 def machine(mode: str) -> tuple[RuntimeDevice, Program, torch.Tensor]:
@@ -35,7 +47,7 @@ def machine(mode: str) -> tuple[RuntimeDevice, Program, torch.Tensor]:
 
 
 def taking_jobs(emulator: RunningEmulator) -> list[bool]:
-    """Of every session that was ever opened, whether it is open."""
+    """Of every session that the test has opened, whether it is open."""
     return [read_json(path)["accepting_jobs"] for path in (emulator.state / "sessions").glob("*.json")]
 
 
@@ -85,14 +97,13 @@ def test_whoever_takes_up_the_job_of_a_dead_process_closes_what_it_left_open(
     assert taking_jobs(emulator) == [False]
 
 
-@MODES
-@pytest.mark.parametrize(("fault", "error"), [({"error_status": 400}, QHybridError), ({}, Unreachable)], ids=str)
+@pytest.mark.parametrize(("status", "error"), [(400, QHybridError), (503, Unreachable)])
 def test_a_job_that_cannot_be_sent_leaves_none_open(
-    emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, mode: str, fault: dict[str, int], error: type
+    emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, status: int, error: type[QHybridError]
 ) -> None:
     monkeypatch.setitem(runtime_jobs.send.__kwdefaults__, "patience", 0.0)
-    device, program, angles = machine(mode)
-    emulator.set_faults(errors=50, errors_on="submit", **fault)
+    device, program, angles = machine("session")
+    emulator.set_faults(errors=50, errors_on="submit", error_status=status)
     with pytest.raises(error):
         device.submit(program, angles, shots=10)
     assert taking_jobs(emulator) == [False]
