@@ -125,6 +125,7 @@ def test_partners_are_found_by_the_cosine() -> None:
     assert float(partners_found(torch.eye(3).repeat(2, 1))) == 1
 
 
+@pytest.mark.slow
 def test_lightly_reaches_for_no_network_and_is_imported_only_when_asked_for() -> None:
     code = """
 import socket, sys

@@ -116,7 +116,7 @@ def test_training_through_noise_keeps_where_the_noise_is_from_and_is_evaluated_u
     [
         ("qhybrid.density", {}),
         ("qhybrid.density", {"device__shots": 20, "device__diff_method": "parameter-shift"}),
-        ("qiskit.aer", {"device__diff_method": "parameter-shift"}),
+        pytest.param("qiskit.aer", {"device__diff_method": "parameter-shift"}, marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_training_with_noise_injection_equals_an_uninterrupted_one(
