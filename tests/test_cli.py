@@ -263,7 +263,8 @@ def test_damaged_files_are_one_line_and_exit_code_2(workplace: Path, tmp_path: P
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("moment", [0.3, pytest.param(1.2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0.3, 1.2])
 def test_a_killed_training_is_resumable_or_marked_and_harms_no_other_run(
     moment: float, workplace: Path, command: Command, tmp_path: Path
 ) -> None:

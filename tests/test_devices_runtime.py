@@ -256,6 +256,7 @@ def test_a_new_calibration_is_noted(device: RuntimeDevice, program: Program, emu
     assert "2026-01-02" in str(row.calibration_at_collect)
 
 
+@pytest.mark.slow  # test_cli_hardware.py looks through the same files
 def test_the_token_is_in_no_file_and_no_error(
     device: RuntimeDevice,
     program: Program,

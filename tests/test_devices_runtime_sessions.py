@@ -19,7 +19,7 @@ from qhybrid.emulator.running import RunningEmulator
 from qhybrid.errors import QHybridError
 from qhybrid.storage import read_json
 
-MODES = pytest.mark.parametrize("mode", ["batch", "session"])
+MODES = pytest.mark.parametrize("mode", ["session", pytest.param("batch", marks=pytest.mark.slow)])
 
 
 @pytest.fixture(scope="module")

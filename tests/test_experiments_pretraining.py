@@ -140,6 +140,7 @@ def stop_at(epoch: int) -> Any:
     return stop
 
 
+@pytest.mark.slow
 def test_killed_or_beside_another_process_it_is_made_once(images: Path, tmp_path: Path) -> None:
     spec = spec_of(images, pretrain__epochs=12)
     (tmp_path / "e.toml").write_text(experiment_toml(spec))

@@ -111,7 +111,7 @@ def test_one_epoch_ends_in_the_same_loss_on_every_device(images: Images, tmp_pat
     np.testing.assert_allclose(losses, [losses[0]] * 3, atol=1e-3)
 
 
-@pytest.mark.parametrize("shots", [None, 50])
+@pytest.mark.parametrize("shots", [None, pytest.param(50, marks=pytest.mark.slow)])
 def test_an_interrupted_training_resumed_equals_one_that_was_not(
     images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shots: int | None
 ) -> None:
