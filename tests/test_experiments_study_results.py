@@ -11,7 +11,7 @@ from tiny_training import write_images
 from qhybrid.experiments.spec import ExperimentSpec, load_experiment, override
 from qhybrid.experiments.study import run_study
 from qhybrid.experiments.study_arms import pairs, resolve_arms
-from qhybrid.experiments.study_results import training_images
+from qhybrid.experiments.study_results import training_images, without_images
 from qhybrid.experiments.study_tests import arm_statistics, compare_arms, correct
 from qhybrid.experiments.study_verdict import verdict
 from qhybrid.statistics import classification_metrics, holm
@@ -79,7 +79,7 @@ def test_the_verdict_is_told_whichever_way_it_falls() -> None:
     assert "Shown to differ by less than 0.02 in AUC: 'b' against 'a'" in said[1]
     room = re.search(r"Parity within 0\.02 in accuracy .* differences from (\S+) to (\S+)\.", said[1])
     assert room is not None
-    assert float(room[1]) < -0.02 < 0.02 < float(room[2].rstrip("."))
+    assert float(room[1]) < -0.02 < 0.02 < float(room[2])
     assert "'a' is better than 'b' by" in said[2]
     assert all("4 seeds say little about other trainings" in each for each in said)
 
@@ -88,6 +88,17 @@ def test_images_are_counted_as_they_are_augmented() -> None:
     paper = ExperimentSpec()
     assert training_images({"negative": 280, "positive": 102}, paper)["synthetic"] == {"negative": 0, "positive": 94}
     plain = override(paper, {"augment.kind": "none"})
+    arms = [
+        {"name": name, "augmentation": spec.augment.kind, "training_images": training_images(counts, spec)}
+        for name, spec, counts in (
+            ("paper", paper, {"negative": 280, "positive": 102}),
+            ("even", paper, {"negative": 50, "positive": 41}),
+            ("plain", plain, {"negative": 50, "positive": 41}),
+        )
+    ]
+    assert without_images(arms[::2]) == []
+    (said,) = without_images(arms)
+    assert said.startswith("NO SYNTHETIC IMAGES, though asked for, in even: ")
     assert training_images({"negative": 280, "positive": 102}, plain)["synthetic"] == {"negative": 0, "positive": 0}
 
 

@@ -63,7 +63,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def account(workplace: Path) -> Iterator[dict[str, str]]:
+def account(workplace: Path) -> Iterator[tuple[dict[str, str], str]]:
     """The loopback QPU in place of IBM, and an account saved as the README says; what the client finds both by."""
     (block,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
     with running_emulator(backends=["ibm_fez"], state=workplace / "emulator") as running:
@@ -73,7 +73,7 @@ def account(workplace: Path) -> Iterator[dict[str, str]]:
         block = block.replace("YOUR API KEY", named["QISKIT_IBM_TOKEN"])
         block = block.replace("YOUR INSTANCE", named["QISKIT_IBM_INSTANCE"])
         subprocess.run([sys.executable, "-c", block], env=os.environ | own | {"HOME": str(home)}, check=True)
-        yield own | {ACCOUNTS: str(home / ".qiskit" / "qiskit-ibm.json")}
+        yield own, str(home / ".qiskit" / "qiskit-ibm.json")
 
 
 def trained_by(words: list[str]) -> dict[str, str]:
@@ -113,7 +113,7 @@ def is_slow(command: str) -> bool:
 def test_every_command_of_the_readme_runs(
     command: str,
     workplace: Path,
-    account: dict[str, str],
+    account: tuple[dict[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -150,11 +150,10 @@ def test_every_command_of_the_readme_runs(
         words += ["--evaluation-size", "4", "--batch-size", "1"] if "--noise" in words else []
     monkeypatch.setenv("QHYBRID_DATA", str(workplace / "data"))
     if on_machine:
-        for name, value in account.items():
-            if name == ACCOUNTS:
-                monkeypatch.setattr(name, value)
-            else:
-                monkeypatch.setenv(name, value)
+        environment, file = account
+        monkeypatch.setattr(ACCOUNTS, file)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
     shown = (
         in_a_process(words, workplace)
         if words[1] in ("emulator", "bench")

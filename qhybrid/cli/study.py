@@ -151,6 +151,7 @@ def _difference(test: dict[str, Any]) -> list[str]:
 
 def _notes(results: dict[str, Any]) -> list[str]:
     """What arms had in common and what not, and the words of the table."""
+    from qhybrid.experiments.study_results import without_images
     from qhybrid.experiments.study_tuning import tuning_in_words
 
     budget = ", ".join(f"{key.partition('.')[2]} {_value(value)}" for key, value in results["budget"].items())
@@ -164,7 +165,7 @@ def _notes(results: dict[str, Any]) -> list[str]:
     return [
         f"{common}{f', {images.pop()}' if len(images) == 1 else ''}.",
         *(f"{arm['name']}: {_images(arm)}." for arm in results["arms"] if len(images) > 1 and arm["training_images"]),
-        *_without_images(results["arms"]),
+        *without_images(results["arms"]),
         *([f"Arms differ in: {differ}."] if differ else []),
         *tuning_in_words(results),
         *([f"UNEQUAL BUDGET: {', '.join(results['unequal_budget'])}."] if results["unequal_budget"] else []),
@@ -172,19 +173,6 @@ def _notes(results: dict[str, Any]) -> list[str]:
         f"equivalent: shown to differ by less than {results['margin']:g} either way; non-inferior: to lose less than "
         f"that; undecided: neither that nor a difference is shown.",
     ]  # fmt: skip
-
-
-def _without_images(arms: Sequence[dict[str, Any]]) -> list[str]:
-    """Which arms were to be augmented and were not."""
-    empty = [
-        arm["name"]
-        for arm in arms
-        if arm.get("training_images")
-        and arm["augmentation"] != "none"
-        and not any(arm["training_images"]["synthetic"].values())
-    ]
-    reason = "no class is below augment.rho of the largest; above 1 every class gets some"
-    return [f"NO SYNTHETIC IMAGES, though asked for, in {', '.join(empty)}: {reason}."] if empty else []
 
 
 def _images(arm: dict[str, Any]) -> str:

@@ -203,3 +203,20 @@ def training_images(counts: Mapping[str, int], spec: ExperimentSpec) -> dict[str
         for name, count in counts.items()
     }
     return {"real": dict(counts), "synthetic": made}
+
+
+def without_images(arms: Sequence[dict[str, Any]]) -> list[str]:
+    """Say which arms were to be augmented and were not; nothing where there is none.
+
+    Args:
+        arms: Of `study.json`.
+    """
+    empty = [
+        arm["name"]
+        for arm in arms
+        if arm.get("training_images")
+        and arm["augmentation"] != "none"
+        and not any(arm["training_images"]["synthetic"].values())
+    ]
+    reason = "no class is below augment.rho of the largest; above 1 every class gets some"
+    return [f"NO SYNTHETIC IMAGES, though asked for, in {', '.join(empty)}: {reason}."] if empty else []

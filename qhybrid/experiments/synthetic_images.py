@@ -49,15 +49,16 @@ def synthetic_images(run: Run, dataset: ImageDataset, training: Split, console: 
         As `augment`; None where there is nothing to make.
     """
     spec, seed = run.spec.augment, derive_seed(run.spec.train.seed, "augmentation")
+    if spec.kind == "none":
+        return None
     counts = training.class_counts(len(dataset.class_names))
     made = [synthetic_count(max(counts), count, spec.rho) if count else 0 for count in counts]
-    if spec.kind == "none" or not any(made):
-        if spec.kind != "none":
-            console.print(
-                f"[yellow]warning:[/] augment.kind = '{spec.kind}' makes no image: every class has at least "
-                f"{spec.rho:g} (augment.rho) of the largest; above 1 every class gets some",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
+    if not any(made):
+        console.print(
+            f"[yellow]warning:[/] augment.kind = '{spec.kind}' makes no image: every class has at least "
+            f"{spec.rho:g} (augment.rho) of the largest; above 1 every class gets some",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
         return None
     if spec.kind != KIND:
         return augment(training, spec, seed=seed)

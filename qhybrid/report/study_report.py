@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from qhybrid.experiments.comparison import BOOTSTRAP_DRAWS
 from qhybrid.experiments.evaluation_table import METRIC_NAMES
 from qhybrid.experiments.study import Study
+from qhybrid.experiments.study_results import without_images
 from qhybrid.report.augmentation_section import augmentation_section
 from qhybrid.report.centres_section import centres_section
 from qhybrid.report.figures_arms import Arm
@@ -136,6 +137,7 @@ def _cautions(found: dict[str, Any]) -> list[str]:
             f"The arms did not have the same budget: {', '.join(found['unequal_budget'])} differ, so that a difference "
             "may come from there."
         )
+    words += without_images(found["arms"])
     if leaks := data.get("leaks"):
         kept = "dropped from training" if data.get("leaks_dropped") else "kept: scores may be too good"
         words.append(f"The audit found images in more than one split: {'; '.join(leaks)}; copies were {kept}.")
