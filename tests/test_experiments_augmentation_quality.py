@@ -245,11 +245,13 @@ def test_the_command_prints_a_table_and_json(
     command: Command = runner(monkeypatch, capfd, tmp_path)
     shown = command("data", "quality", "--run", str(run.path), "--draws", "2")
     assert shown.returncode == 0, shown.stderr
-    assert re.search(r"none +class 0 +\S+ ± \S+ +\S+ ± \S+ +0\.\d+", shown.stdout)
+    assert re.search(r"none +class 0 +\S+ ± \S+ +\S+ ± \S+ +[01]\.\d+", shown.stdout)
     assert "in the 1280 features of mobilenet_v2 of" in " ".join(shown.stdout.split())
     asked = ("data", "quality", "--run", str(run.path), "--draws", "2", "--json", "--set", "augment.steps=9")
     found = json.loads(command(*asked).stdout)
     assert (found["draws"], found["augment"]["steps"], found["source"]) == (2, 9, run.spec.data.source)
+    assert found["split"] == "validation"  # nothing is chosen by test images
+    assert json.loads(command(*asked, "--split", "test").stdout)["split"] == "test"
     for wrong, message in [
         (("--features", "incepton"), "unknown features 'incepton'; did you mean 'inception'"),
         (("--features", "inception"), "no weights of Inception at hand"),

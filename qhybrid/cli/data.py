@@ -131,7 +131,10 @@ def quality(
     inception_weights: Annotated[
         Path | None, typer.Option(help="torch-fidelity's file of Inception's weights.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Real images that are compared with: test or validation.")] = "test",
+    split: Annotated[
+        str,
+        typer.Option(help="Real images that are compared with: validation or test (not to choose by)."),
+    ] = "validation",
     limit: Annotated[int, typer.Option(help="At most this many images of a class.")] = 100,
     draws: Annotated[int, typer.Option(help="How often synthetic images are made anew.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic images.")] = 0,
