@@ -1,5 +1,6 @@
 """An independent simulation with dense numpy matrices, gate by gate, which tests compare drivers with."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -81,16 +82,23 @@ def circuit_of(
     n_qubits: int,
     *,
     amplitude_wires: tuple[int, ...] = (),
+    constants: Mapping[int, float] | None = None,
 ) -> Circuit:
-    """A circuit of named gates, every rotation with a feature of its own (behind those of the initial state)."""
+    """A circuit of named gates, every rotation with a feature of its own (behind those of the initial state).
+
+    `constants`: radians of those gates, by their place, that have a constant angle instead.
+    """
+    constants = constants or {}
     builder = CircuitBuilder(n_qubits)
     n_amplitudes = 2 ** len(amplitude_wires) if amplitude_wires else 0
     if n_amplitudes:
         builder.prepare(AmplitudeEncoder(0, n_amplitudes, len(amplitude_wires)), amplitude_wires)
-    n_rotations = sum(name in ROTATIONS for name, _ in gates)
+    n_rotations = sum(name in ROTATIONS and place not in constants for place, (name, _) in enumerate(gates))
     rows = iter(builder.encode(AngleEncoder(n_amplitudes, n_rotations)) if n_rotations else ())
-    for name, wires in gates:
-        if name in ROTATIONS:
+    for place, (name, wires) in enumerate(gates):
+        if name in ROTATIONS and place in constants:
+            builder.rotation(name, wires, offset=constants[place])
+        elif name in ROTATIONS:
             builder.rotation(name, wires, encoding={next(rows): 1.0})
         else:
             builder.fixed(name, wires)
@@ -110,15 +118,20 @@ def random_rows(circuit: Circuit, batch: int, seed: int) -> NDArray[np.float64]:
 
 @st.composite
 def circuits(draw: st.DrawFn, *, max_qubits: int = 4, max_gates: int = 12) -> Circuit:
-    """Random circuits of all gates and Pauli words, half of them with an initial state on some wires in any order."""
+    """Random circuits of all gates and Pauli words, half of them with an initial state on some wires in any order.
+
+    Some rotations have constant angles, multiples of a quarter turn among them.
+    """
     n = draw(st.integers(1, max_qubits))
     names = st.sampled_from([name for name in GATES if n_wires(name) <= n])
     wires = st.permutations(range(n))
     gates = [(name, tuple(draw(wires)[: n_wires(name)])) for name in draw(st.lists(names, max_size=max_gates))]
+    angles = st.one_of(st.floats(-4, 4), st.integers(-4, 4).map(lambda quarter: quarter * np.pi / 2))
+    constants = {place: draw(angles) for place in range(len(gates)) if draw(st.integers(0, 2)) == 0}
     gates.append(("ry", (draw(st.integers(0, n - 1)),)))
     words = []
     for _ in range(draw(st.integers(1, 3))):
         on = sorted(draw(st.sets(st.integers(0, n - 1), min_size=1)))
         words.append(" ".join(f"{draw(st.sampled_from('XYZ'))}{wire}" for wire in on))
     prepared = tuple(draw(wires)[: draw(st.integers(1, n))]) if draw(st.booleans()) else ()
-    return circuit_of(gates, words, n, amplitude_wires=prepared)
+    return circuit_of(gates, words, n, amplitude_wires=prepared, constants=constants)

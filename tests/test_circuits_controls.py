@@ -133,6 +133,7 @@ def test_random_circuits_with_fixed_angles_are_quadratic_forms_of_what_they_see(
             "n_features": circuit.n_amplitudes,
             "encoding_map": np.zeros((0, circuit.n_angles)),
             "weight_map": np.eye(circuit.n_angles),
+            "offset": np.zeros(circuit.n_angles),
         }
     )
     rng = np.random.default_rng(seed)

@@ -130,8 +130,9 @@ class Circuit:
     def constants(self) -> dict[int, float]:
         """Angle slot -> radians, of the angles that depend on neither features nor weights.
 
-        A machine's circuit is laid out with these filled in, which leaves its compiler more to simplify; rows of angles
-        hold the same. A circuit that reads no feature has none: all of its angles come with the rows.
+        A machine's circuit is laid out with these filled in, which leaves its compiler more to simplify, and
+        `qhybrid.statevector` joins them with fixed gates; rows of angles hold the same. A circuit that reads no feature
+        has none: all of its angles come with the rows.
         """
         if not self.n_features:
             return {}

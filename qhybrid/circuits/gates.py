@@ -82,6 +82,18 @@ VIRTUAL_GATES = ("p", "rz", "s", "sdg", "t", "tdg", "u1", "z")
 """Rotations about Z by Qiskit's names: on a machine they are a change of frame, without duration and error."""
 
 
+def rotation_matrix(name: str, angle: float) -> ComplexMatrix:
+    """The unitary exp(-i angle G) of a rotation, angle in radians."""
+    generator = ROTATIONS[name].generator
+    levels = np.diag(generator)
+    if np.array_equal(generator, np.diag(levels)):
+        unitary: ComplexMatrix = np.diag(np.exp(-1j * angle * levels))
+    else:
+        levels, basis = np.linalg.eigh(generator)
+        unitary = (basis * np.exp(-1j * angle * levels)) @ basis.conj().T
+    return np.asarray(np.real_if_close(unitary), dtype=complex)
+
+
 def n_wires(name: str) -> int:
     """Number of wires that a gate of this name acts on."""
     return ROTATIONS[name].n_wires if name in ROTATIONS else FIXED[name].shape[0].bit_length() - 1

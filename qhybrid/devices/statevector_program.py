@@ -11,22 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qhybrid.circuits.circuit import Circuit, Gate
-from qhybrid.circuits.gates import FIXED
-from qhybrid.devices.statevector_steps import (
-    Diagonal,
-    FixedWall,
-    Monomial,
-    RyWall,
-    Step,
-    WallMatrices,
-)
+from qhybrid.circuits.circuit import Circuit
+from qhybrid.devices.statevector_schedule import schedule
+from qhybrid.devices.statevector_steps import Diagonal, RyWall, WallMatrices
 from qhybrid.devices.statevector_tensors import Constant, complex_dtype
 
 SINGLE_THREAD_ELEMENTS = 2**16
 """Up to this many amplitudes in a batch one thread is used."""
-DIAGONAL_WIRES = 8
-"""Most wires that the rotations of one diagonal step act on."""
 
 
 class StatevectorProgram:
@@ -40,7 +31,7 @@ class StatevectorProgram:
         self.circuit = circuit
         self.n = circuit.n_qubits
         self.steps = schedule(circuit)
-        self.is_real = all(_is_real(step) for step in self.steps)
+        self.is_real = all(step.is_real for step in self.steps)
         words = circuit.observables
         self._flips = {flips: Constant(np.arange(2**self.n) ^ flips) for flips in {w.flips(self.n) for w in words}}
         self._members = members = {
@@ -195,83 +186,6 @@ class _Expectations(torch.autograd.Function):
         (parameters,) = ctx.saved_tensors
         with ctx.program.few_threads(parameters):
             return ctx.program.gradient(parameters, ctx.states, ctx.made, cotangent), None
-
-
-def schedule(circuit: Circuit) -> list[Step]:
-    """Collect a circuit's gates into steps; a gate moves to the earliest step of its kind that it commutes back to."""
-    placed: list[tuple[Step, set[int]]] = []  # a step and the wires that it touches
-    for whole in circuit.gates:
-        for gate in _elementary(whole):
-            step = _home(placed, gate, circuit.n_qubits)
-            wires = next(wires for other, wires in placed if other is step)
-            _add(step, gate)
-            wires.update(gate.wires)
-    for step, _ in placed:
-        step.close()
-    return [step for step, _ in placed]
-
-
-def _elementary(gate: Gate) -> list[Gate]:
-    """Write a gate in RY, diagonal rotations and fixed gates."""
-    into: tuple[str, ...]
-    out: tuple[str, ...]
-    if gate.name == "rx":
-        targets, into, out, core = gate.wires, ("s",), ("sdg",), "ry"
-    elif gate.name in ("rxx", "crx"):
-        into, out = ("h",), ("h",)
-        targets, core = (gate.wires, "rzz") if gate.name == "rxx" else (gate.wires[1:], "crz")
-    elif gate.name in ("ryy", "cry"):
-        into, out = ("sdg", "h"), ("h", "s")
-        targets, core = (gate.wires, "rzz") if gate.name == "ryy" else (gate.wires[1:], "crz")
-    else:
-        return [gate]
-    before = [Gate(name, (wire,)) for wire in targets for name in into]
-    after = [Gate(name, (wire,)) for wire in targets for name in out]
-    return [*before, Gate(core, gate.wires, gate.slot), *after]
-
-
-def _home(placed: list[tuple[Step, set[int]]], gate: Gate, n: int) -> Step:
-    """The earliest step that a gate can join, or a new one at the end."""
-    kind: type[RyWall] | type[FixedWall] | type[Monomial] | type[Diagonal]
-    if gate.slot is not None:
-        kind = RyWall if gate.name == "ry" else Diagonal
-    else:
-        kind = Monomial if np.count_nonzero(FIXED[gate.name]) == len(FIXED[gate.name]) else FixedWall
-    found: Step | None = None
-    for step, wires in reversed(placed):
-        touched = not wires.isdisjoint(gate.wires)
-        if isinstance(step, kind) and not (isinstance(step, RyWall) and touched):
-            fits = not isinstance(step, Diagonal) or len(wires | set(gate.wires)) <= DIAGONAL_WIRES
-            found = step if fits else found
-        if touched:
-            break
-    if found is None:
-        found = kind(n)
-        placed.append((found, set()))
-    return found
-
-
-def _add(step: Step, gate: Gate) -> None:
-    """Put a gate behind those that a step already has."""
-    if isinstance(step, RyWall):
-        assert gate.slot is not None
-        step.slots[gate.wires[0]] = gate.slot
-    elif isinstance(step, Diagonal):
-        step.wires = tuple(sorted({*step.wires, *gate.wires}))
-        step.gates.append(gate)
-    elif isinstance(step, FixedWall):
-        (wire,) = gate.wires
-        step.factors[wire] = FIXED[gate.name] @ step.factors.get(wire, np.eye(2, dtype=complex))
-    else:
-        step.gates.append(gate)
-
-
-def _is_real(step: Step) -> bool:
-    if isinstance(step, Monomial):
-        return not np.any(step.phases.imag)
-    if isinstance(step, FixedWall):
-        return not any(np.any(factor.imag) for factor in step.factors.values())
-    return isinstance(step, RyWall)
 
 
 def _real_product(density: Tensor, phases: Tensor) -> Tensor:

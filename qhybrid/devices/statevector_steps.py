@@ -6,7 +6,6 @@ and returns the gradient of the step's angles.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qhybrid.circuits.circuit import Gate
-from qhybrid.circuits.gates import FIXED, ROTATIONS
+from qhybrid.circuits.gates import ROTATIONS, ComplexMatrix
 from qhybrid.devices.statevector_tensors import Constant, apply_matrix, kron, local_index, wires_first
 
 WALL_WIRES = 4
 """Most wires that are joined into one matrix."""
+FixedGate = tuple[ComplexMatrix, tuple[int, ...]]
+"""A constant unitary and the wires that it acts on, the first the most significant bit."""
 
 
 class RyWall:
@@ -27,6 +28,8 @@ class RyWall:
     Args:
         n: Number of qubits.
     """
+
+    is_real = True
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -105,20 +108,27 @@ class WallMatrices:
 
 @dataclass
 class FixedWall:
-    """Constant 2x2 matrices on different wires."""
+    """Constant unitaries: 2x2 matrices on any wires, or any matrices on at most `WALL_WIRES` neighbouring ones.
+
+    Args:
+        n: Number of qubits.
+        gates: Matrices and the wires that they act on, in their order.
+    """
 
     n: int
-    factors: dict[int, NDArray[np.complex128]] = field(default_factory=dict)
+    gates: list[FixedGate] = field(default_factory=list)
 
     def close(self) -> None:
         """Called once, when no gate will be added any more."""
+        touched = sorted({wire for _, wires in self.gates for wire in wires})
+        single = all(len(wires) == 1 for _, wires in self.gates)
         self._groups = []
-        for group in _neighbours(sorted(self.factors)):
-            matrix: NDArray[Any] = np.eye(1, dtype=complex)
-            for wire in group:
-                matrix = np.kron(matrix, self.factors[wire])
+        for group in _neighbours(touched) if single else [list(range(touched[0], touched[-1] + 1))]:
+            inside = [(matrix, wires) for matrix, wires in self.gates if wires[0] in group]
+            matrix = _product(inside, group[0], len(group))
             values = matrix if np.any(matrix.imag) else matrix.real
             self._groups.append((group[0], Constant(values), Constant(np.ascontiguousarray(values.conj().T))))
+        self.is_real = not any(np.iscomplexobj(matrix.values) for _, matrix, _ in self._groups)
 
     def apply(self, state: Tensor) -> Tensor:
         """The state behind the wall."""
@@ -133,34 +143,36 @@ class FixedWall:
         return gradient
 
 
+@dataclass
 class Monomial:
-    """Any stretch of X, CX, CZ, S, SWAP ...: new[i] = phases[i] * old[source[i]].
+    """Any stretch of X, CX, CZ, S, SWAP, constant phases ...: new[i] = phases[i] * old[source[i]].
 
     Args:
         n: Number of qubits.
+        gates: Matrices with one entry a row and the wires that they act on, in their order.
     """
 
-    def __init__(self, n: int) -> None:
-        self.n = n
-        self.gates: list[Gate] = []
+    n: int
+    gates: list[FixedGate] = field(default_factory=list)
 
     def close(self) -> None:
         """Called once, when no gate will be added any more."""
-        wires = [wire for gate in self.gates for wire in gate.wires]
+        touched = [wire for _, wires in self.gates for wire in wires]
         # Only the span of wires that it touches is permuted: whole rows move where the last qubits are not in it.
-        first, self._span = min(wires), 2 ** (max(wires) - min(wires) + 1)
+        first, self._span = min(touched), 2 ** (max(touched) - min(touched) + 1)
         self._left = 2**first
-        source, self.phases = np.arange(self._span), np.ones(self._span, dtype=complex)
-        for gate in self.gates:
-            local = tuple(wire - first for wire in gate.wires)
-            gate_source, gate_phases = _monomial(FIXED[gate.name], local, max(wires) - first + 1)
-            self.phases = gate_phases * self.phases[gate_source]
+        source, phases = np.arange(self._span), np.ones(self._span, dtype=complex)
+        for matrix, wires in self.gates:
+            local = tuple(wire - first for wire in wires)
+            gate_source, gate_phases = _monomial(matrix, local, self._span.bit_length() - 1)
+            phases = gate_phases * phases[gate_source]
             source = source[gate_source]
-        phases = self.phases if np.any(self.phases.imag) else self.phases.real
+        self.is_real = not np.any(phases.imag)
+        values = phases.real if self.is_real else phases
         self._source = None if np.array_equal(source, np.arange(self._span)) else Constant(source)
         self._back = Constant(np.argsort(source))
-        self._phases = Constant(phases[:, None]) if np.any(phases != 1) else None
-        self._conjugates = Constant(phases.conj()[:, None])
+        self._phases = Constant(values[:, None]) if np.any(values != 1) else None
+        self._conjugates = Constant(values.conj()[:, None])
 
     def apply(self, state: Tensor) -> Tensor:
         """The state behind the step."""
@@ -187,6 +199,8 @@ class Monomial:
 @dataclass
 class Diagonal:
     """Any stretch of RZ, RZZ, controlled phases on some wires: multiplies by exp(i * angles @ table)."""
+
+    is_real = False
 
     n: int
     wires: tuple[int, ...] = ()
@@ -219,8 +233,19 @@ class Diagonal:
 Step = RyWall | FixedWall | Monomial | Diagonal
 
 
+def _product(gates: list[FixedGate], first: int, count: int) -> ComplexMatrix:
+    """The matrix of gates one after the other on `count` wires from `first` on."""
+    whole: ComplexMatrix = np.eye(2**count, dtype=complex)
+    for matrix, wires in gates:
+        k, axes = len(wires), [wire - first for wire in wires]
+        state = whole.reshape((2,) * count + (-1,))
+        state = np.tensordot(matrix.reshape((2,) * (2 * k)), state, (range(k, 2 * k), axes))
+        whole = np.moveaxis(state, range(k), axes).reshape(2**count, -1)
+    return whole
+
+
 def _monomial(
-    matrix: NDArray[np.complex128], wires: tuple[int, ...], n: int
+    matrix: ComplexMatrix, wires: tuple[int, ...], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
     """Source index and phase of every basis state under a gate with one entry a row."""
     local = local_index(wires, n)
