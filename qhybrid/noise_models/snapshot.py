@@ -6,6 +6,7 @@ Where a snapshot says more than physics allows, it is clipped, and what cannot b
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from qhybrid.errors import InputError
 from qhybrid.noise_models.channels import MIN_KEPT, Matrix
 from qhybrid.noise_models.machine_gates import N_QUBITS
 from qhybrid.noise_models.model import GateCalibration, GateNoise, NoiseModel
-from qhybrid.noise_models.snapshot_files import Configuration, Gate, Properties, Quantity, read_files
+from qhybrid.noise_models.snapshot_files import Configuration, Gate, Properties, Quantity, find_files, read_files
 
 FAULTY_ERROR = 0.999
 """A gate with this error is one that the machine could not calibrate: it is not used."""
@@ -46,7 +47,7 @@ def read_snapshot(
     asymmetric_readout: bool = False,
     assumed_gates2q_error: float | None = None,
 ) -> NoiseModel:
-    """Read a snapshot.
+    """Read a snapshot; one whose files are as they were is not read again.
 
     Args:
         path: A folder that holds one `conf_*.json` and one `props_*.json`, or one of these two files.
@@ -61,14 +62,30 @@ def read_snapshot(
         InputError: A file is missing or damaged, or a number in it is none; an error is assumed although there are
             calibrated ones.
     """
-    configuration, properties, where = read_files(path)
+    files = find_files(path)
+    states = [file.stat() for file in files]
+    versions = tuple((state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size) for state in states)
+    return _read(files, versions, name, description, asymmetric_readout, assumed_gates2q_error)
+
+
+@lru_cache(maxsize=64)
+def _read(
+    files: tuple[Path, Path],
+    versions: tuple[tuple[int, ...], ...],
+    name: str | None,
+    description: str,
+    asymmetric_readout: bool,
+    assumed_error: float | None,
+) -> NoiseModel:
+    """Read the files of a snapshot in these `versions`: a study opens the noise of every one of its cells."""
+    configuration, properties = read_files(files)
     try:
         return _build(
             configuration, properties, name or configuration.backend_name, description,
-            asymmetric_readout, assumed_gates2q_error,
+            asymmetric_readout, assumed_error,
         )  # fmt: skip
     except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{files[1]}: {error}") from None
 
 
 def _build(
@@ -88,6 +105,8 @@ def _build(
     reading = _read_qubits(properties, asymmetric=asymmetric_readout)
     used = [each for each in properties.gates if each.gate in configuration.basis_gates and each.gate in N_QUBITS]
     _read_gates(used, n_qubits, reading, assumed_error)
+    for shared in (reading.readout, reading.t1, reading.t2, reading.readout_duration):
+        shared.flags.writeable = False
     seconds_per_dt = None if configuration.dt is None else configuration.dt * 1e-9
     if seconds_per_dt is not None and seconds_per_dt < 1e-15:  # no clock ticks so fast: some old files are in seconds
         seconds_per_dt *= 1e9

@@ -116,25 +116,28 @@ def find_packaged(fake: str) -> Path:
     return found[name]
 
 
-def read_files(path: Path) -> tuple[Configuration, Properties, Path]:
-    """Read the pair of files of a snapshot.
+def read_files(files: tuple[Path, Path]) -> tuple[Configuration, Properties]:
+    """Read the pair of files of a snapshot, as `find_files` gives it.
+
+    Raises:
+        InputError: One is damaged.
+    """
+    configuration, properties = files
+    return (
+        catalog.parse(Configuration, _load(configuration), str(configuration)),
+        catalog.parse(Properties, _load(properties), str(properties)),
+    )
+
+
+def find_files(path: Path) -> tuple[Path, Path]:
+    """The files of a snapshot: configuration and properties.
 
     Args:
         path: A folder that holds one `conf_*.json` and one `props_*.json`, or one of these two files.
 
-    Returns:
-        Configuration, properties, and the file of the properties, for errors.
-
     Raises:
-        InputError: A file is missing or damaged.
+        InputError: A file is missing.
     """
-    configuration_path, properties_path = _pair(path)
-    configuration = catalog.parse(Configuration, _load(configuration_path), str(configuration_path))
-    properties = catalog.parse(Properties, _load(properties_path), str(properties_path))
-    return configuration, properties, properties_path
-
-
-def _pair(path: Path) -> tuple[Path, Path]:
     if path.is_file():
         if not path.name.startswith(("conf_", "props_")):
             raise InputError(
