@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 BRAKET := .venv-braket
-# A file of tests stays in one process: its emulator and its trained runs are made once.
-PARALLEL := --numprocesses 2 --dist loadfile
+# A file of tests stays in one process: its emulator and its trained runs are made once. Three processes keep two cores
+# busy while some wait for a server, a browser or the disk.
+PARALLEL := --numprocesses 3 --dist loadfile
 
 .PHONY: demo test test-slow test-braket lint format clean
 
@@ -13,7 +14,7 @@ demo: $(INSTALLED)
 	$(BIN)/qhybrid train --device lightning.qubit
 	@echo "Everything about this run is in the folder named above; next: $(BIN)/qhybrid eval --device qhybrid.statevector"
 
-# Two processes on two cores, and circuits of a few qubits want one thread.
+# Circuits of a few qubits want one thread.
 test test-slow test-braket: export OMP_NUM_THREADS = 1
 
 test: $(INSTALLED)

@@ -10,6 +10,9 @@ import pytest
 from qhybrid.devices import runtime_jobs
 from qhybrid.emulator.running import RunningEmulator, running_emulator
 
+MACHINE, NOISE = "ibm_perth", "fake:FakePerth"
+"""A machine of seven qubits: the client takes half a second for each calibration of one with 156."""
+
 
 @contextmanager
 def emulated(**options: Any) -> Iterator[RunningEmulator]:

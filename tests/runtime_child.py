@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from loopback import MACHINE
 from runtime_rounds import SHOTS, angles
 
 from qhybrid.circuits.spec import load_circuit
@@ -77,7 +78,7 @@ def main() -> None:
 
 def carry_out(order: str, ledger: Ledger) -> None:
     if order == "submit":
-        device = RuntimeDevice(backend="ibm_fez", layout_seeds=2)
+        device = RuntimeDevice(backend=MACHINE, layout_seeds=2)
         device.ledger = ledger
         device.submit(device.prepare(load_circuit("angle_4q")), angles(), shots=SHOTS).result()
     elif order == "collect":

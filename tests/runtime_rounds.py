@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from loopback import in_haste
+from loopback import MACHINE, NOISE, in_haste
 
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.devices.base import Estimates, Program
@@ -46,7 +46,7 @@ def ran(emulator: RunningEmulator, before: dict[str, int]) -> dict[str, int]:
 
 def exact_values() -> torch.Tensor:
     """Of `ANGLES`, by Aer with the same noise on the same layout, (B, M)."""
-    device = load_device("qiskit.aer", noise=load_noise_model("ibm_fez"), layout_seeds=2)
+    device = load_device("qiskit.aer", noise=load_noise_model(NOISE), layout_seeds=2)
     return device.run(device.prepare(load_circuit("angle_4q")), angles(), shots=None, seed=None).values
 
 
@@ -66,7 +66,7 @@ class Stand:
 
     @classmethod
     def of(cls, emulator: RunningEmulator) -> "Stand":
-        device = RuntimeDevice(backend="ibm_fez", layout_seeds=2)
+        device = RuntimeDevice(backend=MACHINE, layout_seeds=2)
         return cls(emulator, device, device.prepare(load_circuit("angle_4q")), exact_values())
 
     @contextmanager

@@ -28,6 +28,7 @@ def test_the_rival_simulates_the_same_noise() -> None:
     assert lost > 0.5 * (exact - noisy).norm() / exact.norm()
 
 
+@pytest.mark.slow
 def test_bench_reports_ratios_per_row() -> None:
     result = run_noisy_bench(
         ["angle_4q"], ["qhybrid.density"], "ibm_torino", shots=100, evaluation_rows=2, gradient_rows=1, repeats=1

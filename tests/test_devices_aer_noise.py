@@ -38,16 +38,10 @@ def check_against_full_model(machine: str, circuit: Circuit, batch: int) -> None
         assert (np.abs(sampled.values.numpy() - wanted) < 5 * sampled.stderr.numpy()).all()
 
 
-@pytest.mark.parametrize(
-    ("machine", "circuit"),
-    [
-        ("ibm_brisbane", "rotated"),
-        pytest.param("ibm_torino", "rotated", marks=pytest.mark.slow),  # Aer takes 10 to 15 s to build its noise model
-        pytest.param("ibm_fez", "rotated", marks=pytest.mark.slow),
-    ],
-)
-def test_values_are_those_of_the_full_uncut_noise_model(machine: str, circuit: str) -> None:
-    check_against_full_model(machine, rotated() if circuit == "rotated" else load_circuit(circuit), batch=2)
+@pytest.mark.slow  # Aer takes 10 to 15 s to build its noise model; test_devices_density.py does it, and equals Aer
+@pytest.mark.parametrize("machine", MACHINES)
+def test_values_are_those_of_the_full_uncut_noise_model(machine: str) -> None:
+    check_against_full_model(machine, rotated(), batch=2)
 
 
 @pytest.mark.slow

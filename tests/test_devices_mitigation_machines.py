@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from loopback import emulated, in_haste
+from loopback import MACHINE, NOISE, emulated, in_haste
 from mitigated_devices import batch, device, exact
 
 from qhybrid.circuits.spec import load_circuit
@@ -16,7 +16,7 @@ from qhybrid.emulator.running import RunningEmulator
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
-    with emulated(backends=["ibm_fez"], seed=7, plan="premium", state=tmp_path_factory.mktemp("emulator")) as running:
+    with emulated(backends=[MACHINE], seed=7, plan="premium", state=tmp_path_factory.mktemp("emulator")) as running:
         yield running
 
 
@@ -27,7 +27,7 @@ def test_hardware_takes_one_job_for_all_factors_and_one_for_the_readout(
     circuit = load_circuit("angle_4q")
     rows = batch(circuit, 4)
     opened = load_device(
-        "qiskit.remote", backend="ibm_fez", layout_seeds=2, options={"timeout": 30.0}, mitigation="readout,zne"
+        "qiskit.remote", backend=MACHINE, layout_seeds=2, options={"timeout": 30.0}, mitigation="readout,zne"
     )
     assert isinstance(opened, MitigatedJobs)
     opened.run_name, opened.purpose = "a run", "a purpose"
@@ -37,7 +37,7 @@ def test_hardware_takes_one_job_for_all_factors_and_one_for_the_readout(
     after = emulator.counters()
     assert after["accepted"] - before["accepted"] == 2
     assert after["circuits"] - before["circuits"] == 3 * 4 + 2
-    simulated = mitigated(device("ibm_fez"), "readout,zne")
+    simulated = mitigated(device(NOISE), "readout,zne")
     assert float(((found.values - exact(simulated, circuit, rows)) / found.stderr).abs().max()) < 5
     again = opened.run(program, rows, shots=2000)  # a job of the same angles is taken up, the calibration kept
     assert torch.equal(again.values, found.values)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from loopback import emulated, in_haste
+from loopback import MACHINE, NOISE, emulated, in_haste
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.spec import load_circuit
@@ -37,7 +37,7 @@ SIGMAS = 5.0
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
     state = tmp_path_factory.mktemp("emulator")
-    with emulated(backends=["ibm_fez"], seed=7, api_key=TOKEN, plan="premium", state=state) as running:
+    with emulated(backends=[MACHINE], seed=7, api_key=TOKEN, plan="premium", state=state) as running:
         yield running
 
 
@@ -49,7 +49,7 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def device(emulator: RunningEmulator) -> RuntimeDevice:
-    return RuntimeDevice(backend="ibm_fez", layout_seeds=2, timeout=8.0)
+    return RuntimeDevice(backend=MACHINE, layout_seeds=2, timeout=8.0)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def angles(circuit: Circuit, n: int = 6, seed: int = 3) -> torch.Tensor:
 
 def check(device: RuntimeDevice, program: Program, rows: torch.Tensor, found: object) -> None:
     """Equal to Aer with the same noise, on the layout that was sent."""
-    exact = load_device("qiskit.aer", noise=load_noise_model("ibm_fez"), layout_seeds=2)
+    exact = load_device("qiskit.aer", noise=load_noise_model(NOISE), layout_seeds=2)
     values = exact.run(exact.prepare(program.circuit), rows, shots=None, seed=None).values
     assert float(((found.values - values) / found.stderr).abs().max()) < SIGMAS  # type: ignore[attr-defined]
 
@@ -115,7 +115,7 @@ def test_observables_in_several_bases_are_measured_in_one_job(
     path = tmp_path / "bases.toml"
     path.write_text(text[:start] + 'observables = ["X0 Y1", "Z0", "Z2 Z3", "Y1"]' + text[end:])
     circuit = load_circuit(str(path))
-    device = RuntimeDevice(backend="ibm_fez", primitive=primitive, layout_seeds=2, timeout=8.0)
+    device = RuntimeDevice(backend=MACHINE, primitive=primitive, layout_seeds=2, timeout=8.0)
     program = device.prepare(circuit)
     rows = angles(circuit, 5)
     found = device.run(program, rows, shots=2000)
@@ -125,7 +125,7 @@ def test_observables_in_several_bases_are_measured_in_one_job(
 
 
 def test_a_layer_learns_through_it_one_job_a_step(emulator: RunningEmulator, circuit: Circuit) -> None:
-    device = RuntimeDevice(backend="ibm_fez", layout_seeds=2, timeout=8.0)
+    device = RuntimeDevice(backend=MACHINE, layout_seeds=2, timeout=8.0)
     layer = QuantumLayer(circuit, device, shots=100, diff_method="parameter-shift")
     layer(torch.rand(2, circuit.n_features)).sum().backward()
     assert layer.weights.grad is not None
@@ -198,7 +198,7 @@ def test_resume_takes_up_the_job_that_is_there(device: RuntimeDevice, program: P
 def test_waiting_ends_and_the_job_goes_on(device: RuntimeDevice, program: Program, emulator: RunningEmulator) -> None:
     emulator.set_faults(queue_seconds=1.0)
     job = device.submit(program, angles(program.circuit, 1), shots=10)
-    with pytest.raises(StillRunning, match=rf"is queued on ibm_fez; .*`qhybrid jobs collect {job.tags[0]}`"):
+    with pytest.raises(StillRunning, match=rf"is queued on {MACHINE}; .*`qhybrid jobs collect {job.tags[0]}`"):
         job.result(timeout=0)
     seen: list[str] = []
     job.result(timeout=8, progress=lambda waiting: seen.append(waiting.rows[0].state))
@@ -239,7 +239,7 @@ def test_run_takes_up_what_it_sent_before_it_died(
     device.run_name, device.purpose = "runs/a", "gradient step 1"
     before = emulator.counters()["accepted"]
     first = device.run(program, rows, shots=50)
-    again = RuntimeDevice(backend="ibm_fez", layout_seeds=2, timeout=8.0)
+    again = RuntimeDevice(backend=MACHINE, layout_seeds=2, timeout=8.0)
     again.run_name, again.purpose = "runs/a", "gradient step 1"
     torch.testing.assert_close(again.run(program, rows, shots=50).values, first.values)
     assert emulator.counters()["accepted"] - before == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from loopback import emulated, in_haste
+from loopback import MACHINE, emulated, in_haste
 
 from qhybrid.circuits.circuit import Circuit
 from qhybrid.circuits.spec import load_circuit
@@ -24,7 +24,7 @@ from qhybrid.errors import QHybridError
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
-    with emulated(backends=["ibm_fez"], seed=7, state=tmp_path_factory.mktemp("emulator")) as running:
+    with emulated(backends=[MACHINE], seed=7, state=tmp_path_factory.mktemp("emulator")) as running:
         yield running
 
 
@@ -35,7 +35,7 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def prepared(emulator: RunningEmulator) -> tuple[RuntimeDevice, Program]:
-    device = RuntimeDevice(backend="ibm_fez", layout_seeds=2)
+    device = RuntimeDevice(backend=MACHINE, layout_seeds=2)
     return device, device.prepare(load_circuit("angle_4q"))
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from loopback import emulated
+from loopback import MACHINE, emulated
 from runtime_child import STEPS
 from runtime_rounds import WAIT, Round, Stand, rounds
 
@@ -25,7 +25,7 @@ POSTING = "posting"
 
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
-    with emulated(backends=["ibm_fez"], seed=7) as emulator:
+    with emulated(backends=[MACHINE], seed=7) as emulator:
         yield Stand.of(emulator)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from loopback import emulated
+from loopback import MACHINE, emulated
 from runtime_rounds import Round, Stand, rounds
 
 from qhybrid.devices import jobs
@@ -21,7 +21,7 @@ from qhybrid.errors import QHybridError
 
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
-    with emulated(backends=["ibm_fez"], seed=7) as emulator:
+    with emulated(backends=[MACHINE], seed=7) as emulator:
         yield Stand.of(emulator)
 
 
@@ -171,7 +171,7 @@ def test_a_job_that_failed_on_the_machine_is_not_sent_again(here: Round, seed: i
     job = here.submit(**asked)
     (row,) = job.rows
     for again in (job.result, lambda: collect(row, here.ledger, client=device.client)):
-        with pytest.raises(QHybridError, match=rf"^job \w+ on ibm_fez {word}[^\n]*$"):
+        with pytest.raises(QHybridError, match=rf"^job \w+ on {MACHINE} {word}[^\n]*$"):
             again()
     (row,) = job.rows
     done = here.ran()

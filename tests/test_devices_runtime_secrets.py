@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import emulated
+from loopback import MACHINE, emulated
 from qiskit_ibm_runtime import QiskitRuntimeService
 from runtime_rounds import SHOTS, Stand, angles
 
@@ -40,7 +40,7 @@ def stand() -> Iterator[Stand]:
 
     with (
         pytest.MonkeyPatch.context() as patch,
-        emulated(backends=["ibm_fez"], seed=7, api_key=TOKEN) as emulator,
+        emulated(backends=[MACHINE], seed=7, api_key=TOKEN) as emulator,
     ):
         patch.setattr(Account, "token", issued)
         yield Stand.of(emulator)
@@ -72,7 +72,7 @@ def errors_of(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callab
     emulator, device, program = stand.emulator, stand.device, stand.program
 
     def fresh(**options: Any) -> RuntimeDevice:
-        return RuntimeDevice(backend=options.pop("backend", "ibm_fez"), layout_seeds=2, **options)
+        return RuntimeDevice(backend=options.pop("backend", MACHINE), layout_seeds=2, **options)
 
     def run(**faults: Any) -> None:
         emulator.set_faults(**faults)
@@ -158,7 +158,7 @@ def errors_of(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callab
         "too many shots": lambda: device.submit(program, angles(), shots=10**7),
         "wrong key": lambda: wrong("QISKIT_IBM_TOKEN", WRONG),
         "wrong channel": lambda: wrong("QISKIT_IBM_CHANNEL", "local"),
-        "unknown option": lambda: RuntimeDevice(backend="ibm_fez", options={"token": TOKEN}),
+        "unknown option": lambda: RuntimeDevice(backend=MACHINE, options={"token": TOKEN}),
     }
 
 
@@ -222,10 +222,11 @@ def chain(error: BaseException | None) -> list[str]:
 
 
 UNCAUGHT = """
+from loopback import MACHINE
 from runtime_rounds import SHOTS, angles
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.devices.runtime import RuntimeDevice
-device = RuntimeDevice(backend="ibm_fez", layout_seeds=2)
+device = RuntimeDevice(backend=MACHINE, layout_seeds=2)
 print(device, device.client)
 device.submit(device.prepare(load_circuit("angle_4q")), angles(), shots=SHOTS).result()
 """

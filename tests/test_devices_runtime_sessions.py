@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from loopback import emulated, in_haste
+from loopback import MACHINE, emulated, in_haste
 
 from qhybrid.circuits.spec import load_circuit
 from qhybrid.devices import runtime, runtime_jobs
@@ -25,7 +25,7 @@ MODES = pytest.mark.parametrize("mode", ["session", pytest.param("batch", marks=
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
     state = tmp_path_factory.mktemp("emulator")
-    with emulated(backends=["ibm_fez"], seed=7, plan="premium", state=state) as running:
+    with emulated(backends=[MACHINE], seed=7, plan="premium", state=state) as running:
         yield running
 
 
@@ -41,7 +41,7 @@ def emulator(shared: RunningEmulator, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def machine(mode: str) -> tuple[RuntimeDevice, Program, torch.Tensor]:
     """A device as a process begins with it, a program and its angles."""
-    device = RuntimeDevice(backend="ibm_fez", mode=mode, layout_seeds=2, timeout=8.0)
+    device = RuntimeDevice(backend=MACHINE, mode=mode, layout_seeds=2, timeout=8.0)
     program = device.prepare(load_circuit("angle_4q"))
     return device, program, torch.full((1, program.circuit.n_angles), 0.7, dtype=torch.float64)
 
@@ -56,7 +56,7 @@ def test_one_is_opened_for_all_jobs_and_another_where_it_has_ended(emulator: Run
     device, program, angles = machine(mode)
     for ended in (False, False, True):
         if ended:
-            device.client.close(device.client.backend("ibm_fez"), mode, str(device.ledger.find()[0].session_id))
+            device.client.close(device.client.backend(MACHINE), mode, str(device.ledger.find()[0].session_id))
         device.run(program, angles, shots=10)
     third, second, first = (row.session_id for row in device.ledger.find())
     assert first == second != third

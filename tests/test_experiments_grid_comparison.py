@@ -160,6 +160,7 @@ def test_mitigation_stands_beside_what_it_mitigates(run: Run) -> None:
         grid(DENSITY, ["ibm_torino"], [1], [None], repeats=1, mitigations=["readuot"])
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_bits(run: Run, tmp_path: Path) -> None:
     other = copied(run, tmp_path / "other")
     cells, _ = grid(DENSITY, [None, "ibm_torino"], [5.0], [None, 64], repeats=3, adaptations=["head"], layout_seeds=1)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import emulated
+from loopback import MACHINE, emulated
 from tiny_training import (
     N_VALIDATION,
     PURPOSES,
@@ -115,7 +115,7 @@ def test_a_training_interrupted_in_any_step_and_resumed_equals_one_that_was_not(
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
     state = tmp_path_factory.mktemp("emulator")
-    with emulated(backends=["ibm_fez"], seed=7, plan="premium", state=state) as running:
+    with emulated(backends=[MACHINE], seed=7, plan="premium", state=state) as running:
         yield running
 
 
@@ -225,7 +225,7 @@ def test_a_training_that_stops_waiting_or_is_stopped_says_how_to_go_on(
     spec = on_machine(images, device__name=str(device), device__diff_method="parameter-shift", train__epochs=1)
     emulator.set_faults(queue_seconds=1.2)
     with pytest.raises(
-        QHybridError, match=r"^after . s job .* ibm_fez; .*; the training can go on with `qhybrid train"
+        QHybridError, match=rf"^after . s job .* {MACHINE}; .*; the training can go on with `qhybrid train"
     ) as said:
         train(spec, out=tmp_path / "runs", console=quiet())
     run = open_run(root=tmp_path / "runs", incomplete=True)

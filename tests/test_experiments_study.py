@@ -266,6 +266,7 @@ def kill_when(there: str, out: Path, *command: str) -> None:
         process.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_and_ends_the_same(place: Path, tmp_path: Path) -> None:
     """Killed once one training has ended and another has begun."""
     file, out = str(place / "tiny.toml"), tmp_path / "studies"

@@ -83,6 +83,7 @@ def test_arms_share_the_pretraining_of_their_seed_and_are_tested_in_pairs(spec: 
     assert "pretraining" not in heard(again)
 
 
+@pytest.mark.slow
 def test_a_study_finds_what_was_pretrained_and_ends_the_same_wherever_it_runs(spec: Any, tmp_path: Path) -> None:
     small = override(spec, {"study.seeds": [1], "study.grid": {"model": {"weights": ["none", "pretrained"]}},
                             "study.reference": "pretrained"})  # fmt: skip

@@ -31,11 +31,16 @@ COMMANDS = [
     if line.startswith("$ ")
 ]
 LONG = (
+    "qhybrid bench",
+    "qhybrid bench --experiments all",
     "qhybrid bench --noise ibm_brisbane",
+    "qhybrid emulator --backend ibm_fez -- qhybrid eval --device fez --seed 1",
     "qhybrid emulator --backend ibm_fez -- qhybrid train --device fez --diff-method spsa --shots 100",
     "qhybrid doctor --device lightning.qubit",
     "qhybrid doctor --device qhybrid.density --noise ibm_brisbane",
     "qhybrid estimate --noise ibm_torino",
+    "qhybrid study pneumonia_heads --data medmnist:pneumoniamnist.npz",
+    "qhybrid study stenosis_heads --data folder:stenosis",
 )
 ACCOUNTS = "qiskit_ibm_runtime.accounts.management._DEFAULT_ACCOUNT_CONFIG_JSON_FILE"
 """What the client found below HOME when it was imported."""

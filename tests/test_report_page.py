@@ -57,8 +57,10 @@ def quiet() -> Console:
     return Console(quiet=True)
 
 
-def compared(run: Run, shots: tuple[int, ...] = (100, 1000)) -> str:
-    cells, _ = grid(["qhybrid.density"], [None, "ibm_torino"], [1.0, 2.0], shots, repeats=3)
+def compared(
+    run: Run, shots: tuple[int, ...] = (100, 1000), noise: tuple[str | None, ...] = (None, "ibm_torino")
+) -> str:
+    cells, _ = grid(["qhybrid.density"], noise, [1.0, 2.0], shots, repeats=3)
     return compare_runs([run], cells, console=quiet()).path.stem
 
 
@@ -198,7 +200,7 @@ def test_without_a_comparison_the_page_says_which_command_adds_one(tmp_path: Pat
 def test_a_comparison_can_be_chosen(tmp_path: Path, command: Command) -> None:
     made = small_run(tmp_path / "runs")
     evaluate(made, console=quiet())
-    first, _ = compared(made, (100,)), compared(made, (1000,))
+    first, _ = compared(made, (100,), (None,)), compared(made, (1000,), (None,))
     assert {each.cell["cell"]["shots"] for each in read_run(made).conditions} == {1000}
     assert {each.cell["cell"]["shots"] for each in read_run(made, comparison=first).conditions} == {100}
     answer = command("report", str(made.path), "--comparison", first[:-1] + "x")

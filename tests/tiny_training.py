@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from loopback import MACHINE
 from rich.console import Console
 
 from qhybrid.devices import runtime_jobs
@@ -91,7 +92,7 @@ def quick(put: Callable[[Any, str, Any], None]) -> None:
 
 
 def on_machine(images: Path, **settings: Any) -> ExperimentSpec:
-    machine = {"device__name": "qiskit.remote", "device__backend": "ibm_fez", "device__layout_seeds": 2}
+    machine = {"device__name": "qiskit.remote", "device__backend": MACHINE, "device__layout_seeds": 2}
     return experiment(images, **(machine | settings))
 
 
