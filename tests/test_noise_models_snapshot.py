@@ -168,6 +168,17 @@ def test_a_folder_a_file_of_it_and_a_description_of_it_are_one_model(
         assert same_model(load_noise_model(given), packaged)
 
 
+def test_a_snapshot_is_read_again_only_when_a_file_has_changed(snapshot: Callable[..., Path]) -> None:
+    folder = snapshot()
+    first = read_snapshot(folder)
+    assert read_snapshot(folder) is first
+    assert read_snapshot(folder, asymmetric_readout=True).fingerprint != first.fingerprint
+    with pytest.raises(ValueError, match="read-only"):
+        first.t1[0] = 1.0
+    snapshot(lambda _, properties: quantity(properties, 0, "T1").update(value=12.25))
+    assert read_snapshot(folder).t1[0] == pytest.approx(12.25e-6) != first.t1[0]
+
+
 def set_value(item: dict[str, Any], value: object) -> None:
     item["value"] = value
 
