@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 BRAKET := .venv-braket
-# A file of tests stays in one process: its emulator and its trained runs are made once. Three processes keep two cores
-# busy while some wait for a server, a browser or the disk.
-PARALLEL := --numprocesses 3 --dist loadfile
+# A file of tests stays in one process: its emulator and its trained runs are made once. Three
+# processes are no faster on two cores.
+PARALLEL := --numprocesses 2 --dist loadfile
 
 .PHONY: demo test test-slow test-braket lint format clean
 

@@ -11,6 +11,7 @@ from qhybrid.layer import QuantumLayer
 from qhybrid.noise_models.spec import load_noise_model
 
 
+@pytest.mark.slow
 def test_the_rival_simulates_the_same_noise() -> None:
     circuit, model = load_circuit("angle_4q"), load_noise_model("ibm_brisbane")
     body = pennylane_body(circuit)

@@ -127,7 +127,7 @@ def test_from_estimate_to_metrics(qhybrid: Command, run: Run, emulator: RunningE
 
 def test_eval_waits_and_all_repeats_are_one_job(qhybrid: Command, run: Run, emulator: RunningEmulator) -> None:
     before = emulator.counters()
-    emulator.set_faults(queue_seconds=0.5)
+    emulator.set_faults(queue_seconds=2.0)
     shown = qhybrid("eval", "run", *ON_FEZ, "--shots", "200", "--repeats", "3", "--limit", "20", "--json")
     assert shown.returncode == 0, shown.stderr
     assert "queued, place 1 in the queue" in shown.stderr

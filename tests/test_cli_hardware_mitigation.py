@@ -138,13 +138,9 @@ def test_from_estimate_to_mitigated_metrics_in_one_job(qhybrid: Command, run: Ru
     assert ran(emulator, before) == (1, 3 * 20 + 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "words",
-    [
-        "readout:mthree 800,zne:exponential 1 3",
-        pytest.param("readout:800", marks=pytest.mark.slow),
-        pytest.param("zne:richardson 1 3 5 global", marks=pytest.mark.slow),
-    ],
+    "words", ["readout:mthree 800,zne:exponential 1 3", "readout:800", "zne:richardson 1 3 5 global"]
 )
 def test_the_row_alone_gives_what_the_device_makes_of_the_same_counts(
     qhybrid: Command, run: Run, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, words: str

@@ -41,7 +41,7 @@ def simulator(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("noise", [None, "ibm_brisbane", "ibm_torino"])
+@pytest.mark.parametrize("noise", [None, "ibm_brisbane", pytest.param("ibm_torino", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("check", CHECKS)
 def test_noise_simulators_conform_with_and_without_noise(simulator: str, noise: str | None, check: str) -> None:
     circuits = [load_circuit("angle_4q"), random_circuit(np.random.default_rng(5), n_gates=6)]

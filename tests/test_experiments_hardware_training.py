@@ -36,7 +36,7 @@ from qhybrid.experiments.runs import Run, open_run
 from qhybrid.experiments.training import resume, train
 from qhybrid.storage import read_json
 
-SOME = ("training epoch 1 step 1", "training epoch 2 step 2", "validation epoch 2")
+SOME = ("training epoch 2 step 2", "validation epoch 2")
 
 
 @pytest.fixture(scope="module", autouse=True)
