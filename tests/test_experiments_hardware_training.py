@@ -213,6 +213,7 @@ def device_file(folder: Path, *, timeout: float) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_training_that_stops_waiting_or_is_stopped_says_how_to_go_on(
     emulator: RunningEmulator, images: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ LONG = (
     "qhybrid estimate --noise ibm_torino",
     "qhybrid study pneumonia_heads --data medmnist:pneumoniamnist.npz",
     "qhybrid study stenosis_heads --data folder:stenosis",
+    "qhybrid study stenosis_heads --data folder:stenosis --drop-leaks",
 )
 ACCOUNTS = "qiskit_ibm_runtime.accounts.management._DEFAULT_ACCOUNT_CONFIG_JSON_FILE"
 """What the client found below HOME when it was imported."""
