@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Answer, runner
-from test_experiments_quick import SLOW as NOT_ELSEWHERE
 
 from qhybrid.cli import app
 from qhybrid.emulator.running import running_emulator
@@ -39,9 +38,6 @@ LONG = (
     "qhybrid doctor --device lightning.qubit",
     "qhybrid doctor --device qhybrid.density --noise ibm_brisbane",
     "qhybrid estimate --noise ibm_torino",
-    "qhybrid study pneumonia_heads --data medmnist:pneumoniamnist.npz",
-    "qhybrid study stenosis_heads --data folder:stenosis",
-    "qhybrid study stenosis_heads --data folder:stenosis --drop-leaks",
 )
 ACCOUNTS = "qiskit_ibm_runtime.accounts.management._DEFAULT_ACCOUNT_CONFIG_JSON_FILE"
 """What the client found below HOME when it was imported."""
@@ -107,9 +103,8 @@ def in_a_process(words: list[str], workplace: Path) -> Answer:
 
 
 def is_slow(command: str) -> bool:
-    """Long ones, and studies whose --quick test_experiments_quick.py runs anyway, on other images."""
-    words = shlex.split(command)
-    return command in LONG or (words[1] == "study" and words[2] not in NOT_ELSEWHERE)
+    """Long ones, and studies: test_experiments_quick.py runs the --quick of most, on other images."""
+    return command in LONG or shlex.split(command)[1] == "study"
 
 
 @pytest.mark.filterwarnings("ignore:The RuntimeOptions class is deprecated")  # the client's own
